@@ -1,0 +1,1 @@
+"""Whatever speaks HTTP as a server."""

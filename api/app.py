@@ -1,0 +1,39 @@
+"""The Flask application factory."""
+
+import re
+
+from flask import Flask, Response, g, request
+
+from api import errors, infer, jobs, ops
+from api.schemas import MAX_BODY
+from api.services import make_services
+from inferq.ids import new_id
+from inferq.settings import Settings, load_settings
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Build the API; raises ConfigurationError when a setting is wrong."""
+    settings = settings or load_settings()
+    app = Flask("api", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it, its base class does not
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.extensions["inferq"] = make_services(settings)
+    errors.init_app(app)
+    for room in (jobs, infer, ops):
+        app.register_blueprint(room.blueprint)
+    app.before_request(_name_request)
+    app.after_request(_finish)
+    return app
+
+
+def _name_request() -> None:
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-ID"] = g.get("request_id", "")
+    response.headers.update(g.get("rate_headers", {}))
+    return response

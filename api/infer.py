@@ -1,0 +1,54 @@
+"""``POST /infer``: the simple form."""
+
+import time
+
+from flask import Blueprint, Response, jsonify, request
+
+from api.callers import caller_of
+from api.errors import Problem
+from api.jobs import MOST_SUBMIT_WAIT, POLL_RETRY_AFTER, preference_applied, submit, validated
+from api.preferences import wait_of
+from api.schemas import InferRequest, JobRequest
+from api.services import services
+from inferq.jobs import JobStatus
+
+blueprint = Blueprint("infer", __name__)
+
+#: HTTP status of a job that ended without an answer within the wait.
+_ENDED = {JobStatus.FAILED: 502, JobStatus.CANCELLED: 409, JobStatus.EXPIRED: 504}
+
+
+@blueprint.post("/infer")
+def infer() -> Response:
+    """Answer from the cache or within ``Prefer: wait`` with 200, else 202 with the job to ask for."""
+    began = time.monotonic()
+    svc, caller = services(), caller_of(request)
+    simple = validated(svc, caller, InferRequest)
+    body = JobRequest(prompt=simple.prompt, max_tokens=simple.max_tokens)
+    admitted, job = submit(svc, caller, body, wait_of(request, MOST_SUBMIT_WAIT))
+    if job and job.status in _ENDED:
+        error = job.error
+        raise Problem(
+            _ENDED[job.status],
+            error.code if error else job.status.value,
+            error.message if error else f"The job is {job.status}.",
+            job_id=job.id,
+        )
+    text = admitted.completion.text if admitted.completion else job.output if job else None
+    if text is not None:
+        answer = jsonify(
+            {
+                "response": text,
+                "latency_ms": round((time.monotonic() - began) * 1000, 3),
+                "cached": admitted.completion is not None,
+                "model": admitted.model,
+            }
+        )
+    else:
+        url = f"/v1/jobs/{admitted.job_id}"
+        answer = jsonify({"job_id": admitted.job_id, "status": job.status if job else "queued", "status_url": url})
+        answer.status_code = 202
+        answer.headers["Location"] = url
+        answer.headers["Retry-After"] = str(POLL_RETRY_AFTER)
+    answer.headers["Cache-Status"] = admitted.cache_status
+    return preference_applied(answer, MOST_SUBMIT_WAIT)

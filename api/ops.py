@@ -1,0 +1,64 @@
+"""What operators, probes and curious clients ask: queue, health, readiness."""
+
+from flask import Blueprint, Response, jsonify, request
+
+from api.callers import accept, caller_of
+from api.errors import STORE_RETRY_AFTER
+from api.services import services
+from inferq.errors import StoreUnavailable
+from inferq.job_store import EngineState
+
+blueprint = Blueprint("ops", __name__)
+
+
+@blueprint.get("/v1/queue")
+def queue() -> Response:
+    """Depth, oldest age and ready workers of every engine."""
+    svc = services()
+    answer = accept(svc.jobs.overview(caller_of(request)), "polls")
+    engines, running = answer.rest
+    return jsonify({"object": "queue", "running": running, "engines": [_engine(engine) for engine in engines]})
+
+
+@blueprint.get("/health")
+def health() -> Response:
+    """503 only when submits cannot be stored: what an orchestrator may act on."""
+    try:
+        engines = services().jobs.overview(None).rest[0]
+    except StoreUnavailable:
+        answer = jsonify({"status": "unavailable", "parts": {"store": "unavailable", "workers": "unknown"}})
+        answer.status_code = 503
+        answer.headers["Retry-After"] = str(STORE_RETRY_AFTER)
+        return answer
+    workers = "ready" if any(engine.slots for engine in engines) else "none ready"
+    return jsonify({"status": "ok", "parts": {"store": "ok", "workers": workers}})
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """200 once a warm engine heartbeats: for people and scripts, not for restarting the API."""
+    try:
+        engines = services().jobs.overview(None).rest[0]
+    except StoreUnavailable:
+        engines = []
+    ready = any(engine.slots for engine in engines)
+    answer = jsonify({"ready": ready, "engines": [_engine(engine) for engine in engines]})
+    answer.status_code = 200 if ready else 503
+    return answer
+
+
+def _engine(engine: EngineState) -> dict[str, object]:
+    return {
+        "engine": engine.engine,
+        "depth": engine.depth,
+        "oldest_s": engine.oldest_s,
+        "slots": engine.slots,
+        "workers": [
+            {
+                "state": worker.get("state"),
+                "slots": int(worker.get("slots", 0)),
+                "running": int(worker.get("running", 0)),
+            }
+            for worker in engine.workers
+        ],
+    }

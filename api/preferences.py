@@ -1,0 +1,38 @@
+"""Request headers that change how a request is answered: Prefer (RFC 7240), Cache-Control (RFC 9111)."""
+
+import re
+from dataclasses import dataclass
+
+from flask import Request
+
+_WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,9})\"?)?(?=$|[,;\s])", re.IGNORECASE)
+
+
+def wait_of(request: Request, most: int) -> int:
+    """Return the seconds the client is willing to wait, at most ``most``; 0 without ``Prefer: wait``.
+
+    A bare ``wait``, as some hosted APIs use it, means as long as possible.
+    """
+    match = _WAIT.search(request.headers.get("Prefer", ""))
+    if match is None:
+        return 0
+    return most if match[1] is None else min(int(match[1]), most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheDirectives:
+    """What the request says about cached completions."""
+
+    no_cache: bool
+    no_store: bool
+    only_if_cached: bool
+
+    @classmethod
+    def of(cls, request: Request) -> "CacheDirectives":
+        """Read ``Cache-Control``; directives that mean nothing here are ignored, as RFC 9111 asks."""
+        words = {part.split("=", 1)[0].strip().lower() for part in request.headers.get("Cache-Control", "").split(",")}
+        return cls(
+            no_cache="no-cache" in words,
+            no_store="no-store" in words,
+            only_if_cached="only-if-cached" in words,
+        )

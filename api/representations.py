@@ -1,0 +1,98 @@
+"""How jobs look as JSON."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from inferq.completion_cache import CachedCompletion
+from inferq.jobs import Job, JobStatus
+
+
+def job_body(job: Job) -> dict[str, Any]:
+    """Return the JSON of a stored job (design: "Job")."""
+    url = f"/v1/jobs/{job.id}"
+    return {
+        "id": job.id,
+        "object": "job",
+        "status": job.status.value,
+        "terminal": job.status.is_terminal,
+        "model": job.model,
+        "priority": job.priority,
+        "attempt": job.attempt,
+        "queue": {"position": job.position, "eta_s": None} if job.status is JobStatus.QUEUED else None,
+        "cache": {"status": job.cache, "age_s": None},
+        "output": None if job.output is None else {"text": job.output, "finish_reason": job.finish_reason},
+        "error": _error(job),
+        "usage": None if job.completion_tokens is None else _usage(job.prompt_tokens or 0, job.completion_tokens),
+        "metrics": {
+            "queue_s": _span(job.created_ms, job.started_ms),
+            "ttft_s": None if job.ttft_ms is None else job.ttft_ms / 1000,
+            "run_s": _span(job.started_ms, job.completed_ms),
+            "total_s": _span(job.created_ms, job.completed_ms),
+        },
+        "created_at": _instant(job.created_ms),
+        "started_at": _instant(job.started_ms),
+        "completed_at": _instant(job.completed_ms),
+        "expires_at": _instant(job.expires_ms),
+        "metadata": json.loads(job.metadata_json) if job.metadata_json else None,
+        "urls": {"self": url, "cancel": f"{url}/cancel"},
+    }
+
+
+def cached_body(completion: CachedCompletion, *, model: str, priority: str, now_ms: int) -> dict[str, Any]:
+    """Return the JSON of a job that never was: the answer came from the cache and nothing was stored."""
+    now = _instant(now_ms)
+    return {
+        "id": None,
+        "object": "job",
+        "status": JobStatus.COMPLETED.value,
+        "terminal": True,
+        "model": model,
+        "priority": priority,
+        "attempt": 0,
+        "queue": None,
+        "cache": {"status": "hit", "age_s": age_s(completion, now_ms)},
+        "output": {"text": completion.text, "finish_reason": completion.finish_reason},
+        "error": None,
+        "usage": _usage(completion.prompt_tokens, completion.completion_tokens),
+        "metrics": {"queue_s": 0.0, "ttft_s": None, "run_s": None, "total_s": 0.0},
+        "created_at": now,
+        "started_at": None,
+        "completed_at": now,
+        "expires_at": None,
+        "metadata": None,
+        "urls": {},
+    }
+
+
+def age_s(completion: CachedCompletion, now_ms: int) -> int:
+    """Return whole seconds since the completion was stored (RFC 9111 ``Age``)."""
+    return max(0, (now_ms - completion.stored_ms) // 1000)
+
+
+def etag(job: Job) -> str:
+    """Return the weak tag of a job: status and attempt, not the position, which changes with every neighbour."""
+    return f'W/"{job.status.value}.{job.attempt}"'
+
+
+def _error(job: Job) -> dict[str, Any] | None:
+    if job.status is JobStatus.EXPIRED:
+        when = "while it ran" if job.ran else "before it started"
+        return {"code": "deadline_exceeded", "message": f"The deadline passed {when}.", "retryable": True}
+    if job.error is None:
+        return None
+    return {"code": job.error.code, "message": job.error.message, "retryable": job.error.retryable}
+
+
+def _usage(prompt: int, completion: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion}
+
+
+def _span(start_ms: int | None, end_ms: int | None) -> float | None:
+    return None if start_ms is None or end_ms is None else max(0, end_ms - start_ms) / 1000
+
+
+def _instant(ms: int | None) -> str | None:
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,45 @@
+"""What views need, made once per process and handed to them by the application."""
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app
+from redis import Redis
+
+from api.waiters import Waiters
+from inferq.credentials import KeyRing
+from inferq.job_store import JobStore
+from inferq.queue import Bells, make_celery
+from inferq.redis_client import cache_redis, connect, job_redis
+from inferq.scripts import Scripts
+from inferq.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The stores and clients of one API process."""
+
+    settings: Settings
+    jobs: JobStore
+    keys: KeyRing
+    bells: Bells
+    waiters: Waiters
+    cache: "Redis | None"
+
+
+def make_services(settings: Settings) -> Services:
+    """Connect nothing yet: clients connect on first use, after gunicorn has forked."""
+    redis = job_redis(settings)
+    return Services(
+        settings=settings,
+        jobs=JobStore(Scripts(redis), requests=settings.rate_limit, polls=settings.poll_rate_limit),
+        keys=KeyRing(redis),
+        bells=Bells(make_celery(settings)),
+        waiters=Waiters(connect(settings.redis_url, settings, blocking=True), settings.max_waiters),
+        cache=cache_redis(settings),
+    )
+
+
+def services(app: Flask | None = None) -> Services:
+    """Return the services of ``app``, or of the application that handles the current request."""
+    found: Services = (app or current_app).extensions["inferq"]
+    return found

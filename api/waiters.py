@@ -1,0 +1,96 @@
+"""Long-polls: any number of waiters on one Redis subscription per process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+
+from inferq.keys import key
+
+log = structlog.get_logger()
+
+#: Seconds between tries to subscribe again after a lost connection.
+RESUBSCRIBE_DELAY = 0.5
+
+
+class Waiters:
+    """Wakes those who wait for a job when Redis announces a change of it.
+
+    A wake-up is a hint to read the record, never the truth itself: after a lost connection everybody is woken, because
+    an announcement may have been missed.
+    """
+
+    def __init__(self, redis: "Redis", most: int) -> None:
+        self._redis = redis
+        self._most = most
+        self._lock = threading.Lock()
+        self._waiting: dict[str, set[threading.Event]] = {}
+        self._count = 0
+        self._subscriber: threading.Thread | None = None
+        self._subscribed = threading.Event()
+        self._closed = threading.Event()
+
+    @contextmanager
+    def watch(self, job_id: str) -> Iterator[threading.Event | None]:
+        """Yield an event that is set when the job changes, from before the caller reads it; None when too many wait."""
+        event = threading.Event()
+        with self._lock:
+            admitted = self._count < self._most
+            if admitted:
+                self._count += 1
+                self._waiting.setdefault(job_id, set()).add(event)
+                self._start_subscriber()
+        if not admitted:
+            yield None
+            return
+        try:
+            # A change between our read and the very first subscription must not be missed.
+            self._subscribed.wait(timeout=2.0)
+            yield event
+        finally:
+            with self._lock:
+                self._count -= 1
+                waiting = self._waiting[job_id]
+                waiting.discard(event)
+                if not waiting:
+                    del self._waiting[job_id]
+
+    def close(self) -> None:
+        """Stop listening; those who still wait run into their own time limit."""
+        self._closed.set()
+        self._redis.connection_pool.disconnect()
+
+    def _start_subscriber(self) -> None:
+        if self._subscriber is None or not self._subscriber.is_alive():
+            self._subscriber = threading.Thread(target=self._subscribe, name="transitions", daemon=True)
+            self._subscriber.start()
+
+    def _subscribe(self) -> None:
+        while not self._closed.is_set():
+            try:
+                with self._redis.pubsub(ignore_subscribe_messages=False) as pubsub:
+                    pubsub.subscribe(key("transitions"))
+                    for message in pubsub.listen():
+                        if message["type"] == "subscribe":
+                            self._subscribed.set()
+                            self._wake_all()
+                        elif message["type"] == "message":
+                            self._wake(message["data"].split(" ", 1)[0])
+            except (RedisError, OSError, ValueError) as error:  # ValueError: closed while it was read
+                if not self._closed.is_set():
+                    log.warning("transitions_lost", reason=type(error).__name__)
+            self._closed.wait(RESUBSCRIBE_DELAY)
+
+    def _wake(self, job_id: str) -> None:
+        with self._lock:
+            for event in self._waiting.get(job_id, ()):
+                event.set()
+
+    def _wake_all(self) -> None:
+        with self._lock:
+            for waiting in self._waiting.values():
+                for event in waiting:
+                    event.set()

@@ -1,0 +1,56 @@
+"""Completions that answer repeated requests: fingerprint and stored form."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Final, Self
+
+from inferq.requests import GenerationRequest
+
+#: Raise when the meaning of a fingerprint or of a stored completion changes.
+VERSION: Final = 1
+
+#: Fields of a request that do not determine the output. A deny-list: a field that is new is part of the fingerprint
+#: until somebody decides otherwise, so a forgotten field costs a hit, never a wrong answer.
+NOT_DETERMINING: Final[frozenset[str]] = frozenset()
+
+#: Finish reasons whose text is the model's whole answer to the request.
+CACHEABLE: Final = frozenset({"stop", "length"})
+
+
+def fingerprint(request: GenerationRequest, model: str, revision: str = "") -> str:
+    """Return the SHA-256 (64 hex digits) of everything that determines the output.
+
+    Canonical JSON: sorted keys, no white space, every field with its default filled in, the model resolved to its name
+    and revision.
+    """
+    fields = request.generation().model_dump(mode="json", exclude=set(NOT_DETERMINING) | {"model"})
+    canonical = json.dumps(
+        {"v": VERSION, "model": model, "revision": revision, "request": fields},
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=True,
+    )
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedCompletion:
+    """A completion as the cache keeps it."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    model: str
+    #: Milliseconds since 1970 at which it was stored, for ``Age``.
+    stored_ms: int
+
+    def to_json(self) -> str:
+        """Return the stored form."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read the stored form; raises TypeError or ValueError when it is not one."""
+        return cls(**json.loads(text))

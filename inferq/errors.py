@@ -1,0 +1,37 @@
+"""Every error inferq raises on purpose. The class docstring is the message unless a better one is given."""
+
+
+class InferqError(Exception):
+    """Something in inferq went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (self.__doc__ or "").strip().splitlines()[0])
+
+
+class ConfigurationError(InferqError):
+    """A setting is missing or wrong; the process must not start."""
+
+
+class StoreUnavailable(InferqError):
+    """Redis does not answer, or refuses to write; nothing was accepted."""
+
+
+class EngineError(InferqError):
+    """The engine could not finish a run."""
+
+
+class RequestFailed(EngineError):
+    """The engine refused or failed this one request; the engine itself lives on. Recoverable."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retryable = retryable
+
+
+class EngineDead(EngineError):
+    """The engine has died; the worker must hand its runs back and end. Unrecoverable."""
+
+
+class RunAborted(EngineError):
+    """The run was told to stop, and the engine has freed it."""

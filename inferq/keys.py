@@ -1,0 +1,70 @@
+"""Every Redis key of inferq, one sentence each. Python and Lua both take their names from this table.
+
+A name with ``{}`` is filled with the arguments in order. :func:`lua_table` writes the same table as Lua functions, so a
+script says ``K.job(id)`` and no second spelling of a key exists.
+"""
+
+from typing import Final
+
+#: Separates inferq from whatever else lives in the same Redis database.
+PREFIX: Final = "iq:"
+
+#: Celery's own keys live below this prefix (kombu's ``global_keyprefix``).
+CELERY_PREFIX: Final = f"{PREFIX}celery:"
+
+KEYS: Final[dict[str, str]] = {
+    # -- jobs: what clients asked
+    "job": PREFIX + "job:{}",  # hash: one job's status, owner, times, metadata and the run it belongs to
+    "gone": PREFIX + "gone:{}",  # string: the tenant of a job whose result has expired, kept 7 days to answer 410
+    "tenant_jobs": PREFIX + "tenant:{}:jobs",  # sorted set, score 0: job ids of a tenant, time-ordered by UUIDv7
+    "deadlines": PREFIX + "deadlines",  # sorted set: job id by the instant (ms) at which it expires unless ended
+    "retention": PREFIX + "retention",  # sorted set: ended job id by the instant (ms) at which its result is dropped
+    # -- runs: what engines do
+    "run": PREFIX + "run:{}",  # hash: one run's status, tag, fence, attempt, strikes, lease owner and measurements
+    "request": PREFIX + "run:{}:request",  # string: JSON of prompt and parameters, dropped when the run ends well
+    "output": PREFIX + "run:{}:output",  # string: the text the engine produced, stored once for all members
+    "members": PREFIX + "run:{}:members",  # sorted set: jobs attached to the run, by the tag each brought along
+    "leases": PREFIX + "leases",  # sorted set: running run id by the instant (ms) at which its lease ends
+    "slot": PREFIX + "slot:{}",  # string: the run a claim token received, so that a replayed claim gets the same run
+    # -- engines and processes
+    "engines": PREFIX + "engines",  # set: names of all engines that ever queued or served a run
+    "engine": PREFIX + "engine:{}",  # hash: arrival counter and ready slots of one engine
+    "queue": PREFIX + "engine:{}:queue",  # sorted set: waiting run id by tag, the lowest is served next
+    "engine_workers": PREFIX + "engine:{}:workers",  # sorted set: worker id by the instant (ms) its report goes stale
+    "worker": PREFIX + "worker:{}",  # hash: what a worker last said of itself, expires with its heartbeat
+    "sweep": PREFIX + "sweep",  # hash: when a keeper last ticked and since when without a gap
+    # -- clients
+    "api_key": PREFIX + "key:{}",  # hash: SHA-256 of the secret, tenant, limits, revocation
+    "api_keys": PREFIX + "keys",  # set: ids of all API keys
+    "window": PREFIX + "window:{}:{}",  # sorted set: request id by instant (ms), one sliding window of one key
+    # -- completions (on CACHE_REDIS_URL when that is another server)
+    "cache": PREFIX + "cache:{}:{}",  # string: JSON of a completion, by scope (tenant or "shared") and fingerprint
+    # -- channels (nothing stored)
+    "transitions": PREFIX + "transitions",  # pub/sub: "<job id> <status> <attempt>" for every change of a job
+    "aborts": PREFIX + "engine:{}:aborts",  # pub/sub: run id that the worker holding it should stop now
+    # -- Celery
+    "bells": CELERY_PREFIX
+    + "generate.{}",  # list: Celery's messages of one engine's queue, all of them without content
+}
+
+
+def key(name: str, *parts: str) -> str:
+    """Return the Redis key called ``name``; raises KeyError for a name that is not in the table."""
+    return KEYS[name].format(*parts)
+
+
+def lua_table() -> str:
+    """Return Lua source defining ``K``: a function per key with arguments, a string per key without."""
+    entries = []
+    for name, pattern in KEYS.items():
+        count = pattern.count("{}")
+        pieces = [f"'{piece}'" for piece in pattern.split("{}")]
+        if count == 0:
+            entries.append(f"{name}={pieces[0]}")
+            continue
+        names = ["a", "b", "c"][:count]
+        body = pieces[0]
+        for argument, piece in zip(names, pieces[1:], strict=True):
+            body += f"..{argument}" + ("" if piece == "''" else f"..{piece}")
+        entries.append(f"{name}=function({','.join(names)}) return {body} end")
+    return "local K = {" + ", ".join(entries) + "}\n"

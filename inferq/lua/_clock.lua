@@ -1,0 +1,5 @@
+-- The clock of every script: Redis's own, in whole milliseconds since 1970. Tests prepend another.
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end

@@ -1,0 +1,29 @@
+-- Renews the leases of all runs that a worker has in memory and records what the worker says of itself.
+-- ARGV 1: worker id  2: engine  3: lease in ms  4: JSON {state, slots, running, model, host, pid, ...} (values: strings)
+--      5..: run, fence, run, fence, ...
+-- Keys:  worker engine_workers engine engines run leases bells
+-- Reply: {bells, run, reason, run, reason, ...}; reason is lost, cancelled or expired: stop that run.
+-- Replay: renewing twice is renewing.
+local worker, engine, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local now = now_ms()
+local stop = {0}
+for i = 5, #ARGV, 2 do
+  local r = redis.call('HMGET', K.run(ARGV[i]), 'status', 'fence', 'abort')
+  if r[1] ~= 'in_progress' or r[2] ~= ARGV[i + 1] then
+    stop[#stop + 1] = ARGV[i]; stop[#stop + 1] = 'lost'
+  else
+    redis.call('ZADD', K.leases, now + lease, ARGV[i])
+    if r[3] then stop[#stop + 1] = ARGV[i]; stop[#stop + 1] = r[3] end
+  end
+end
+local fields = {'engine', engine, 'beat_ms', now}
+for name, value in pairs(cjson.decode(ARGV[4])) do
+  fields[#fields + 1] = name; fields[#fields + 1] = value
+end
+redis.call('SADD', K.engines, engine)
+redis.call('HSET', K.worker(worker), unpack(fields))
+redis.call('PEXPIRE', K.worker(worker), lease)
+redis.call('ZADD', K.engine_workers(engine), now + lease, worker)
+count_slots(engine, now)
+stop[1] = bells(engine)
+return stop

@@ -1,0 +1,29 @@
+-- What is waiting, and who is ready: the state of every engine.
+-- ARGV 1: JSON {key, digest, request, limit} or "" when an operator's process asks
+-- Keys:  api_key window engines engine queue engine_workers worker leases run members job
+-- Reply: unauthorized | limited tenant rate |
+--        overview tenant rate {{engine, depth, oldest created ms or 0, slots, {{worker id, {fields}}, ...}}, ...} running now
+local now = now_ms()
+local tenant, rate = '', {0, 0, 0}
+if ARGV[1] ~= '' then
+  local who, refusal = enter(cjson.decode(ARGV[1]), 'polls', now)
+  if refusal then return refusal end
+  tenant, rate = who.tenant, who.rate
+end
+local engines = {}
+for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
+  count_slots(engine, now)
+  local oldest = 0
+  local first = redis.call('ZRANGE', K.queue(engine), 0, 0)[1]
+  if first then
+    local job = redis.call('ZRANGE', K.members(first), 0, 0)[1]
+    oldest = job and tonumber(redis.call('HGET', K.job(job), 'created_ms')) or 0
+  end
+  local workers = {}
+  for _, id in ipairs(redis.call('ZRANGE', K.engine_workers(engine), 0, -1)) do
+    workers[#workers + 1] = {id, redis.call('HGETALL', K.worker(id))}
+  end
+  engines[#engines + 1] = {engine, redis.call('ZCARD', K.queue(engine)), oldest,
+    tonumber(redis.call('HGET', K.engine(engine), 'slots')), workers}
+end
+return {'overview', tenant, rate, engines, redis.call('ZCARD', K.leases), now}

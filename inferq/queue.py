@@ -1,0 +1,39 @@
+"""Celery, seen from both sides: the application, the task's name, and the bell."""
+
+from typing import Final
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from inferq.settings import Settings
+
+#: The one task of a GPU worker: claim the next run and execute it.
+GENERATE_TASK: Final = "inferq.generate"
+
+
+def generate_queue(engine: str) -> str:
+    """Return the Celery queue of an engine."""
+    return f"generate.{engine}"
+
+
+def make_celery(settings: Settings) -> Celery:
+    """Return the Celery application on ``REDIS_URL``, with the settings of ``celeryconfig``."""
+    app = Celery("inferq", broker=settings.redis_url, set_as_current=False)
+    app.config_from_object("celeryconfig")
+    return app
+
+
+class Bells:
+    """Rings an engine's bell: a Celery message without content that makes a free worker claim the next run."""
+
+    def __init__(self, celery: Celery) -> None:
+        self._celery = celery
+
+    def ring(self, engine: str, count: int) -> int:
+        """Send ``count`` bells; returns how many Celery took. A lost bell is only late: the keeper rings again."""
+        for sent in range(count):
+            try:
+                self._celery.send_task(GENERATE_TASK, queue=generate_queue(engine), ignore_result=True)
+            except (OperationalError, OSError):
+                return sent
+        return count

@@ -1,0 +1,99 @@
+"""The worker's side of the record: claim, heartbeat, complete, fail, release. One Lua call each, fenced."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from inferq.completion_cache import CachedCompletion
+from inferq.scripts import Scripts
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimedRun:
+    """A run this worker may execute, until its lease ends."""
+
+    id: str
+    fence: int
+    attempt: int
+    model: str
+    fingerprint: str
+    #: Prefix of the cache key: a tenant, or "shared".
+    scope: str
+    #: Whether the completion may be cached.
+    store: bool
+    request_json: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What an engine produced: text, why it ended, tokens read and written, ms to the first token."""
+
+    text: str = field(repr=False)
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    ttft_ms: int
+
+
+class RunStore:
+    """Transitions of runs. Those that may leave work waiting return how many bells to ring."""
+
+    def __init__(self, scripts: Scripts, *, engine: str, worker: str, lease_ms: int) -> None:
+        self._scripts = scripts
+        self.engine = engine
+        self.worker = worker
+        self._lease_ms = lease_ms
+
+    def claim(self, token: str) -> tuple[ClaimedRun | None, int]:
+        """Take the next run for the slot that made ``token`` (unique per claim); returns it and the bells to ring."""
+        reply = self._scripts("claim", self.engine, self.worker, token, self._lease_ms)
+        if reply[0] == "none":
+            return None, 0
+        _, run, fence, attempt, request, model, fp, scope, store, bells = reply
+        claimed = ClaimedRun(
+            id=run,
+            fence=fence,
+            attempt=attempt,
+            model=model,
+            fingerprint=fp,
+            scope=scope,
+            store=bool(store),
+            request_json=request,
+        )
+        return claimed, bells
+
+    def heartbeat(self, held: Iterable[tuple[str, int]], said: Mapping[str, str]) -> tuple[dict[str, str], int]:
+        """Renew the leases of ``held`` (run, fence) pairs; returns the runs to stop with the reason, and bells."""
+        pairs: list[str | int] = []
+        for run, fence in held:
+            pairs += [run, fence]
+        reply = self._scripts("heartbeat", self.worker, self.engine, self._lease_ms, json.dumps(dict(said)), *pairs)
+        return dict(zip(reply[1::2], reply[2::2], strict=True)), reply[0]
+
+    def leave(self) -> None:
+        """Take this worker off the list of those that serve the engine."""
+        self._scripts("leave", self.worker, self.engine)
+
+    def complete(
+        self, run: ClaimedRun, completion: Completion, *, cache_entry: CachedCompletion | None, cache_ttl_s: int
+    ) -> bool:
+        """End the run with its output; False when the attempt is not this worker's any more."""
+        details: dict[str, Any] = {
+            "finish_reason": completion.finish_reason,
+            "prompt_tokens": completion.prompt_tokens,
+            "completion_tokens": completion.completion_tokens,
+            "ttft_ms": completion.ttft_ms,
+            "cache_ttl_s": cache_ttl_s,
+        }
+        entry = cache_entry.to_json() if cache_entry else ""
+        return bool(self._scripts("complete", run.id, run.fence, completion.text, json.dumps(details), entry))
+
+    def fail(self, run: ClaimedRun, *, code: str, message: str, retryable: bool) -> bool:
+        """End the run with an error; False when the attempt is not this worker's any more."""
+        return bool(self._scripts("fail", run.id, run.fence, code, message, int(retryable)))
+
+    def release(self, run: ClaimedRun, *, strikes: int = 0) -> tuple[str, int]:
+        """Hand the run back; returns queued, cancelled, expired or refused, and the bells to ring."""
+        outcome, bells = self._scripts("release", run.id, run.fence, strikes)
+        return str(outcome), int(bells)

@@ -1,0 +1,128 @@
+"""The settings of every inferq process. The only module that reads the environment."""
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from inferq.errors import ConfigurationError
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+_SCHEMES = ("redis://", "rediss://", "unix://")
+
+
+class Settings(BaseSettings):
+    """Validated once at start, passed on to whoever needs a value. Named like the environment variables, lower case."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
+
+    #: The model that is served, as Hugging Face name or path; the public name is its last path segment.
+    model_name: str = "TheBloke/Mistral-7B-Instruct-v0.2-AWQ"
+    #: Which engine a worker starts.
+    engine: Literal["vllm", "simulated"] = "vllm"
+    #: Jobs, queue, limits and Celery's bells.
+    redis_url: str = "redis://localhost:6379"
+    #: Completions; the same server when not given.
+    cache_redis_url: str = ""
+    #: Seconds a call to Redis may take before the caller is told 503.
+    redis_timeout: float = Field(2.0, gt=0, le=60)
+
+    #: Requests a minute per API key, unless the key says otherwise.
+    rate_limit: int = Field(100, ge=1, le=1_000_000)
+    #: Reads, cancels and lists a minute per API key.
+    poll_rate_limit: int = Field(6000, ge=1, le=10_000_000)
+    #: Seconds a completion stays in the cache.
+    cache_ttl: int = Field(3600, ge=1, le=31_536_000)
+    #: Which requests are answered from the cache: every identical one, only deterministic ones, none.
+    cache_policy: Literal["all", "deterministic", "off"] = "all"
+    #: Who shares cached completions.
+    cache_scope: Literal["tenant", "shared"] = "tenant"
+    #: Runs that may wait for one engine.
+    max_queue_depth: int = Field(100_000, ge=1)
+    #: Seconds a finished job can be read.
+    result_ttl: int = Field(86_400, ge=1, le=2_592_000)
+    #: Long-polls one API process holds open; those above it are answered at once.
+    max_waiters: int = Field(2000, ge=1, le=100_000)
+
+    #: Share of the GPU's memory vLLM may take.
+    gpu_memory_util: float = Field(0.85, gt=0, le=1)
+    #: Longest prompt plus answer, in tokens.
+    max_model_len: int = Field(4096, ge=16)
+    #: Sequences the engine decodes together.
+    max_num_seqs: int = Field(16, ge=1, le=4096)
+    #: Seconds a stopping worker lets running jobs finish before it hands them back.
+    drain_grace: float = Field(30.0, ge=0, le=3600)
+    #: Seconds without a sign of life after which a run is taken from its worker.
+    lease: float = Field(12.0, ge=1, le=600)
+    #: Seconds of one decode step of the simulated engine.
+    simulated_step: float = Field(0.01, ge=0, le=10)
+
+    api_host: str = "127.0.0.1"
+    api_port: Port = 8000
+    flower_port: Port = 5555
+    metrics_port: Port = 9101
+    #: A key made at start for development, in the form iq_<id>_<secret>.
+    bootstrap_api_key: SecretStr | None = None
+    #: How log lines look.
+    log_format: Literal["console", "json"] = "json"
+
+    @field_validator("redis_url", "cache_redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if value and not value.startswith(_SCHEMES):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("bootstrap_api_key")
+    @classmethod
+    def _key_form(cls, value: SecretStr | None) -> SecretStr | None:
+        parts = value.get_secret_value().split("_", 2) if value else []
+        if value and (len(parts) != 3 or parts[0] != "iq" or not parts[1].isalnum() or len(parts[2]) < 8):
+            raise ValueError("must look like iq_<id>_<secret>, with a secret of 8 characters or more")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_redis_by_default(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("cache_redis_url"):
+            values["cache_redis_url"] = values.get("redis_url") or "redis://localhost:6379"
+        return values
+
+    @property
+    def public_model(self) -> str:
+        """The model's name in the HTTP API: the last segment of ``MODEL_NAME``."""
+        return self.model_name.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def engine_queue(self) -> str:
+        """The name that the engine's queue has in Redis and Celery; one engine serves one base model."""
+        return self.public_model
+
+    @property
+    def separate_cache(self) -> bool:
+        """Whether completions live on another server than jobs."""
+        return self.cache_redis_url != self.redis_url
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and validate the environment; raises ConfigurationError with one sentence per wrong setting."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        wrong = [
+            f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors(include_input=False, include_url=False)
+        ]
+        raise ConfigurationError("wrong setting: " + "; ".join(wrong)) from None
+
+
+def environment_for(settings: Settings) -> dict[str, str]:
+    """Return the environment of a child process that is to see the very same settings."""
+    own = {
+        name.upper(): value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+        for name, value in settings
+        if value is not None
+    }
+    return {**os.environ, **own}

@@ -1,0 +1,82 @@
+"""Fixtures that everything uses: real Redis servers, settings, stores, the API's test client."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+
+from api.app import create_app
+from api.services import services
+from inferq.credentials import KeyRing
+from inferq.settings import Settings
+from tests.redis_server import RedisServer, binaries
+
+
+@pytest.fixture(scope="session")
+def shared_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"), next(reversed(binaries().values())))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_server(shared_redis_server: RedisServer) -> RedisServer:
+    """A running Redis without keys."""
+    with shared_redis_server.client() as client:
+        client.flushall()
+    return shared_redis_server
+
+
+@pytest.fixture
+def own_redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis the test may kill or pause."""
+    server = RedisServer(tmp_path, next(reversed(binaries().values())))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis(redis_server: RedisServer) -> Iterator[Redis]:
+    with redis_server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer) -> Settings:
+    return make_settings(redis_server.url)
+
+
+def make_settings(url: str, **changes: object) -> Settings:
+    return Settings(
+        _env_file=None,
+        redis_url=url,
+        cache_redis_url="",
+        model_name="models/demo-mistral",
+        engine="simulated",
+        **changes,
+    )
+
+
+@pytest.fixture
+def api_key(redis: Redis) -> str:
+    return KeyRing(redis).create("acme", name="tests")
+
+
+@pytest.fixture
+def client(settings: Settings, api_key: str) -> Iterator[FlaskClient]:
+    with api_client(settings, api_key) as client:
+        yield client
+
+
+@contextmanager
+def api_client(settings: Settings, api_key: str = "") -> Iterator[FlaskClient]:
+    """A client of an API of its own that sends ``api_key`` along."""
+    app = create_app(settings)
+    client = app.test_client()
+    if api_key:
+        client.environ_base["HTTP_X_API_KEY"] = api_key
+    yield client
+    services(app).waiters.close()

@@ -1,0 +1,418 @@
+"""The Lua transitions on real Redis servers (6.2 and the system's), with a clock the test turns."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from inferq.completion_cache import CachedCompletion
+from inferq.credentials import Credential, KeyRing
+from inferq.ids import new_id
+from inferq.job_store import Answer, JobStore, Submission
+from inferq.jobs import Job, JobStatus
+from inferq.keys import key
+from inferq.run_store import ClaimedRun, Completion, RunStore
+from inferq.scripts import Scripts
+from inferq.sweeps import LOST_LIMIT, Sweeps
+from tests.redis_server import RedisServer, binaries
+
+CLOCK = "local function now_ms() return tonumber(redis.call('GET', 'test:now')) end\n"
+LEASE = 12_000
+
+
+class World:
+    """One Redis seen by an API, workers and a keeper, at a time the test sets."""
+
+    def __init__(self, redis: Redis) -> None:
+        redis.flushall()
+        self.redis = redis
+        self.now = 1_800_000_000_000
+        self.pass_ms(0)
+        scripts = Scripts(redis, clock=CLOCK)
+        self.jobs = JobStore(scripts, requests=5, polls=1000)
+        self.worker = RunStore(scripts, engine="demo", worker="w1", lease_ms=LEASE)
+        self.other = RunStore(scripts, engine="demo", worker="w2", lease_ms=LEASE)
+        self.sweeps = Sweeps(scripts, lease_ms=LEASE, tick_ms=1000)
+        self.caller = self.new_caller("acme")
+
+    def new_caller(self, tenant: str, **limits: int) -> Credential:
+        credential = Credential.parse(KeyRing(self.redis).create(tenant, **({"requests": 1000} | limits)))
+        assert credential
+        return credential
+
+    def pass_ms(self, ms: int) -> None:
+        self.now += ms
+        self.redis.set("test:now", self.now)
+
+    def submission(self, **changes: object) -> Submission:
+        fields: dict[str, object] = {
+            "job_id": new_id(),
+            "run_id": new_id(),
+            "engine": "demo",
+            "model": "demo",
+            "priority": "normal",
+            "cost": 10,
+            "fingerprint": new_id(),
+            "scope": "tenant",
+            "read_cache": True,
+            "store": True,
+            "only_if_cached": False,
+            "cache_status": "miss",
+            "max_depth": 1000,
+            "ttl_ms": 60_000,
+            "request_json": '{"prompt":"hi"}',
+        }
+        return Submission(**(fields | changes))
+
+    def submit(self, **changes: object) -> str:
+        submission = self.submission(**changes)
+        assert self.jobs.submit(self.caller, submission).outcome == "queued"
+        return submission.job_id
+
+    def claim(self, worker: RunStore | None = None) -> ClaimedRun:
+        run, _ = (worker or self.worker).claim(new_id())
+        assert run
+        return run
+
+    def read(self, job_id: str) -> Job:
+        answer = self.jobs.read(self.caller, job_id)
+        assert answer.outcome == "job", answer
+        return answer.rest[0]
+
+    def finish(self, run: ClaimedRun, worker: RunStore | None = None, text: str = "done") -> bool:
+        completion = Completion(text=text, finish_reason="stop", prompt_tokens=3, completion_tokens=2, ttft_ms=5)
+        entry = CachedCompletion(
+            text=text, finish_reason="stop", prompt_tokens=3, completion_tokens=2, model="demo", stored_ms=self.now
+        )
+        return (worker or self.worker).complete(
+            run, completion, cache_entry=entry if run.store else None, cache_ttl_s=60
+        )
+
+    def tick(self, times: int = 1, every_ms: int = 1000) -> list[str]:
+        """Let a keeper tick steadily; returns the runs rescued on the way."""
+        rescued: list[str] = []
+        for _ in range(times):
+            self.pass_ms(every_ms)
+            rescued += self.sweeps.tick().rescued
+        return rescued
+
+    def warm(self, worker: RunStore | None = None, slots: int = 4) -> None:
+        (worker or self.worker).heartbeat([], {"state": "ready", "slots": str(slots), "running": "0"})
+
+    def leftovers(self) -> set[str]:
+        """Keys below inferq's prefix that belong to jobs and runs, without tombstones and windows."""
+        ignored = ("gone:", "key", "window:", "cache:", "slot:", "engine", "worker:", "sweep")
+        return {k for k in self.redis.scan_iter("iq:*") if not k.removeprefix("iq:").startswith(ignored)}
+
+
+@pytest.fixture(scope="module", params=sorted(binaries()))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    directory: Path = tmp_path_factory.mktemp("redis")
+    server = RedisServer(directory, binaries()[request.param])
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def world(server: RedisServer) -> Iterator[World]:
+    with server.client() as redis:
+        yield World(redis)
+
+
+def test_a_job_goes_from_queued_to_completed(world: World) -> None:
+    job_id = world.submit()
+    assert world.read(job_id).position == 1
+
+    world.pass_ms(250)
+    run = world.claim()
+    assert (run.attempt, run.fence, json.loads(run.request_json)) == (1, 1, {"prompt": "hi"})
+    assert world.read(job_id).status is JobStatus.IN_PROGRESS
+
+    world.pass_ms(1000)
+    assert world.finish(run, text="hello")
+    job = world.read(job_id)
+    assert (job.status, job.output, job.finish_reason) == (JobStatus.COMPLETED, "hello", "stop")
+    assert (job.started_ms - job.created_ms, job.completed_ms - job.started_ms) == (250, 1000)
+    assert not world.redis.exists(key("request", run.id)), "the prompt is not kept longer than it is needed"
+
+
+def test_runs_are_served_in_order_of_arrival(world: World) -> None:
+    jobs = [world.submit() for _ in range(12)]
+    assert [world.read(job).position for job in jobs] == list(range(1, 13))
+    for job in jobs:
+        world.claim()
+        assert world.read(job).status is JobStatus.IN_PROGRESS
+
+
+def test_a_replayed_submit_makes_one_job_and_one_window_entry(world: World) -> None:
+    submission = world.submission()
+    first = world.jobs.submit(world.caller, submission)
+    again = world.jobs.submit(world.caller, submission)
+    assert first == again
+    assert world.redis.zcard(key("queue", "demo")) == 1
+
+
+def test_a_replayed_claim_gets_the_same_run(world: World) -> None:
+    world.submit()
+    world.submit()
+    token = new_id()
+    first, _ = world.worker.claim(token)
+    again, _ = world.worker.claim(token)
+    assert first == again
+    assert world.redis.zcard(key("queue", "demo")) == 1
+
+
+def test_a_replayed_completion_counts_once_and_is_accepted(world: World) -> None:
+    job = world.submit()
+    run = world.claim()
+    assert world.finish(run, text="one")
+    assert world.finish(run, text="two")
+    assert world.read(job).output == "one"
+
+
+def test_a_second_identical_request_is_a_cache_hit(world: World) -> None:
+    fingerprint = new_id()
+    world.submit(fingerprint=fingerprint)
+    world.finish(world.claim(), text="cached")
+    world.pass_ms(5000)
+    answer = world.jobs.submit(world.caller, world.submission(fingerprint=fingerprint))
+    assert answer.outcome == "hit"
+    assert CachedCompletion.from_json(answer.rest[0]).text == "cached"
+    assert answer.rest[1] - CachedCompletion.from_json(answer.rest[0]).stored_ms == 5000
+
+
+def test_a_tenant_does_not_see_anothers_cache(world: World) -> None:
+    fingerprint = new_id()
+    world.submit(fingerprint=fingerprint)
+    world.finish(world.claim())
+    stranger = world.new_caller("other")
+    assert world.jobs.submit(stranger, world.submission(fingerprint=fingerprint)).outcome == "queued"
+
+
+def test_only_if_cached_never_queues(world: World) -> None:
+    assert world.jobs.submit(world.caller, world.submission(only_if_cached=True)).outcome == "absent"
+    assert world.redis.zcard(key("queue", "demo")) == 0
+
+
+def test_a_full_queue_refuses(world: World) -> None:
+    world.submit(max_depth=1)
+    answer = world.jobs.submit(world.caller, world.submission(max_depth=1))
+    assert (answer.outcome, answer.rest) == ("full", (1,))
+
+
+def test_a_queued_job_is_cancelled_at_once_and_leaves_nothing_to_run(world: World) -> None:
+    job = world.submit()
+    assert world.jobs.cancel(world.caller, job).outcome == "cancelled"
+    assert world.jobs.cancel(world.caller, job).outcome == "cancelled"
+    assert world.read(job).status is JobStatus.CANCELLED
+    assert world.worker.claim(new_id()) == (None, 0)
+
+
+def test_a_running_job_is_cancelled_only_when_the_engine_has_freed_it(world: World) -> None:
+    job = world.submit()
+    run = world.claim()
+    assert world.jobs.cancel(world.caller, job).outcome == "cancelling"
+    assert world.read(job).status is JobStatus.CANCELLING
+    assert world.worker.heartbeat([(run.id, run.fence)], {"state": "ready", "slots": "1"})[0] == {run.id: "cancelled"}
+    assert world.worker.release(run) == ("cancelled", 0)
+    assert world.read(job).status is JobStatus.CANCELLED
+    assert not world.redis.exists(key("run", run.id))
+
+
+def test_a_result_that_arrives_while_cancelling_wins(world: World) -> None:
+    job = world.submit()
+    run = world.claim()
+    world.jobs.cancel(world.caller, job)
+    assert world.finish(run)
+    assert world.read(job).status is JobStatus.COMPLETED
+    assert world.jobs.cancel(world.caller, job).rest == ("completed",)
+
+
+def test_a_rescued_run_that_was_cancelling_ends_cancelled(world: World) -> None:
+    job = world.submit()
+    run = world.claim()
+    world.jobs.cancel(world.caller, job)
+    assert world.tick(30) == [run.id]
+    assert world.read(job).status is JobStatus.CANCELLED
+
+
+def test_a_lost_worker_s_run_is_served_again_under_its_old_tag(world: World) -> None:
+    first, second = world.submit(), world.submit()
+    run = world.claim()
+    assert world.tick(30) == [run.id]
+    assert [world.read(job).position for job in (first, second)] == [1, 2]
+    again = world.claim(world.other)
+    assert (again.id, again.attempt, again.fence) == (run.id, 2, 2)
+    assert world.redis.hget(key("run", run.id), "strikes") == "0"
+
+
+def test_a_zombie_s_result_is_refused(world: World) -> None:
+    job = world.submit()
+    zombie = world.claim()
+    world.tick(30)
+    assert not world.finish(zombie, text="while it waits again")
+    run = world.claim(world.other)
+    assert not world.finish(zombie, text="from the dead")
+    assert not world.worker.fail(zombie, code="x", message="x", retryable=False)
+    assert world.worker.release(zombie) == ("refused", 0)
+    assert world.finish(run, world.other, text="alive")
+    assert not world.finish(zombie, text="from the dead")
+    assert world.read(job).output == "alive"
+
+
+def test_a_beating_worker_keeps_its_run(world: World) -> None:
+    world.submit()
+    run = world.claim()
+    for _ in range(30):
+        assert world.tick(3) == []
+        assert world.worker.heartbeat([(run.id, run.fence)], {"state": "ready", "slots": "1"})[0] == {}
+    assert world.finish(run)
+
+
+def test_nobody_is_rescued_until_redis_has_answered_for_a_whole_lease(world: World) -> None:
+    world.submit()
+    run = world.claim()
+    world.tick(2)
+    world.pass_ms(20_000)  # Redis was away: every lease is over
+    assert world.tick(11) == []
+    assert world.tick(3) == [run.id]
+
+
+def test_a_run_that_loses_every_worker_is_given_up(world: World) -> None:
+    job = world.submit()
+    for _ in range(LOST_LIMIT):
+        world.claim()
+        world.tick(30)
+    assert world.read(job).error.code == "worker_lost"
+    assert world.worker.claim(new_id()) == (None, 0)
+
+
+def test_a_released_run_waits_again_under_its_old_tag(world: World) -> None:
+    first, second = world.submit(), world.submit()
+    run = world.claim()
+    assert world.worker.release(run)[0] == "queued"
+    assert [world.read(job).position for job in (first, second)] == [1, 2]
+
+
+def test_a_failed_job_says_why(world: World) -> None:
+    job = world.submit()
+    assert world.worker.fail(world.claim(), code="prompt_too_long", message="too long", retryable=False)
+    failed = world.read(job)
+    assert (failed.status, failed.error.code, failed.error.retryable) == (JobStatus.FAILED, "prompt_too_long", False)
+
+
+def test_a_queued_job_expires_without_any_worker(world: World) -> None:
+    job = world.submit(start_ms=2000)
+    world.tick(3)
+    assert (world.read(job).status, world.read(job).ran) == (JobStatus.EXPIRED, False)
+    assert world.redis.zcard(key("queue", "demo")) == 0
+
+
+def test_a_job_past_its_start_deadline_is_not_claimed(world: World) -> None:
+    late, fresh = world.submit(start_ms=2000), world.submit()
+    world.pass_ms(2001)
+    world.claim()
+    assert world.read(late).status is JobStatus.EXPIRED
+    assert world.read(fresh).status is JobStatus.IN_PROGRESS
+
+
+def test_a_started_job_no_longer_has_a_start_deadline(world: World) -> None:
+    job = world.submit(start_ms=2000)
+    run = world.claim()
+    world.tick(5)
+    assert world.read(job).status is JobStatus.IN_PROGRESS
+    assert world.finish(run)
+
+
+def test_a_running_job_past_its_total_deadline_is_stopped_then_expires(world: World) -> None:
+    job = world.submit(total_ms=2000)
+    run = world.claim()
+    world.tick(3)
+    assert world.worker.heartbeat([(run.id, run.fence)], {"state": "ready", "slots": "1"})[0] == {run.id: "expired"}
+    assert world.worker.release(run) == ("expired", 0)
+    assert (world.read(job).status, world.read(job).ran) == (JobStatus.EXPIRED, True)
+
+
+def test_a_result_is_kept_for_its_time_then_gone_and_nothing_is_left(world: World) -> None:
+    job = world.submit(ttl_ms=10_000)
+    world.finish(world.claim())
+    world.pass_ms(9_999)
+    assert world.read(job).status is JobStatus.COMPLETED
+    world.pass_ms(1)
+    assert world.jobs.read(world.caller, job).outcome == "gone"
+    world.tick(1)
+    assert world.jobs.read(world.caller, job).outcome == "gone"
+    assert world.jobs.read(world.new_caller("other"), job).outcome == "unknown"
+    assert world.leftovers() == set()
+
+
+def test_only_a_finished_job_can_be_erased(world: World) -> None:
+    job = world.submit()
+    assert world.jobs.erase(world.caller, job).outcome == "live"
+    world.finish(world.claim())
+    assert world.jobs.erase(world.caller, job).outcome == "erased"
+    assert world.jobs.read(world.caller, job).outcome == "gone"
+    assert world.leftovers() == set()
+
+
+@pytest.mark.parametrize("call", ["read", "cancel", "erase"])
+def test_another_tenant_s_job_does_not_exist(world: World, call: str) -> None:
+    job = world.submit()
+    answer: Answer = getattr(world.jobs, call)(world.new_caller("other"), job)
+    assert answer.outcome == "unknown"
+
+
+def test_the_window_slides_exactly(world: World) -> None:
+    caller = world.new_caller("acme", requests=3)
+    outcomes = []
+    for _ in range(4):
+        outcomes.append(world.jobs.submit(caller, world.submission()).outcome)
+        world.pass_ms(10_000)
+    assert outcomes == ["queued", "queued", "queued", "limited"]
+    world.pass_ms(19_999)
+    refused = world.jobs.submit(caller, world.submission())
+    assert (refused.outcome, refused.rate.reset_ms, refused.rate.remaining) == ("limited", 1, 0)
+    world.pass_ms(1)
+    assert world.jobs.submit(caller, world.submission()).outcome == "queued"
+    assert world.jobs.submit(caller, world.submission()).outcome == "limited"
+
+
+def test_a_revoked_key_is_unauthorized(world: World) -> None:
+    KeyRing(world.redis).revoke(world.caller.key_id)
+    assert world.jobs.submit(world.caller, world.submission()).outcome == "unauthorized"
+
+
+def test_bells_ring_up_to_twice_the_ready_slots(world: World) -> None:
+    assert world.jobs.submit(world.caller, world.submission()).rest[1] == 0, "nobody is there to hear a bell"
+    world.warm(slots=2)
+    rings = [world.jobs.submit(world.caller, world.submission()).rest[1] for _ in range(6)]
+    assert rings == [1] * 6, "no bell has been heard yet"
+    assert world.sweeps.tick().bells == {"demo": 4}
+    world.redis.lpush(key("bells", "demo"), *"abcd")
+    assert world.jobs.submit(world.caller, world.submission()).rest[1] == 0
+    assert world.sweeps.tick().bells == {}
+
+
+def test_a_silent_or_leaving_worker_s_slots_no_longer_count(world: World) -> None:
+    world.submit()
+    world.warm(slots=2)
+    world.warm(world.other, slots=3)
+    world.worker.leave()
+    assert world.jobs.overview(None).rest[0][0].slots == 3
+    world.pass_ms(LEASE + 1)
+    assert world.jobs.overview(None).rest[0][0].slots == 0
+
+
+def test_jobs_are_listed_newest_first_by_page_and_status(world: World) -> None:
+    jobs = [world.submit() for _ in range(5)]
+    world.claim()
+    page = world.jobs.list(world.caller, status="", after="", count=2)
+    newest = sorted(jobs, reverse=True)
+    assert [job.id for job in page.rest[0]] == newest[:2]
+    following = world.jobs.list(world.caller, status="", after=page.rest[1], count=10)
+    assert [job.id for job in following.rest[0]] == newest[2:]
+    assert following.rest[1] == ""
+    running = world.jobs.list(world.caller, status="in_progress", after="", count=10)
+    assert [job.id for job in running.rest[0]] == [jobs[0]]

@@ -1,0 +1,1 @@
+"""Whatever runs because a job runs."""
