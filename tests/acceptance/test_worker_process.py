@@ -1,0 +1,158 @@
+"""Real Celery workers with the simulated engine: jobs run, workers are killed, drained, and their engines die."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+
+from inferq.keys import key
+from inferq.settings import Settings
+from tests.conftest import api_client, make_settings
+from tests.processes import Stack, stack, until
+from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+def settings(redis_server: RedisServer) -> Settings:
+    return make_settings(redis_server.url, lease=2.0, drain_grace=1.0, max_num_seqs=4, simulated_step=0.005)
+
+
+@pytest.fixture
+def running(settings: Settings, tmp_path: Path) -> Iterator[Stack]:
+    with stack(settings, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def client(settings: Settings, api_key: str) -> Iterator[FlaskClient]:
+    with api_client(settings, api_key) as client:
+        yield client
+
+
+def ready(client: FlaskClient) -> None:
+    until(lambda: client.get("/readyz").status_code == 200, what="a ready worker")
+
+
+def submit(client: FlaskClient, prompt: str, **body: Any) -> str:
+    answer = client.post("/v1/jobs", json={"prompt": prompt, **body})
+    assert answer.status_code == 202, answer.text
+    return answer.json["id"]
+
+
+def status(client: FlaskClient, job: str) -> str:
+    return client.get(f"/v1/jobs/{job}").json["status"]
+
+
+def finished(client: FlaskClient, *jobs: str, seconds: float = 30.0) -> list[dict[str, Any]]:
+    until(lambda: all(client.get(f"/v1/jobs/{job}").json["terminal"] for job in jobs), seconds, "all jobs ended")
+    return [client.get(f"/v1/jobs/{job}").json for job in jobs]
+
+
+def test_jobs_run_and_the_same_prompt_is_cached(client: FlaskClient, running: Stack, redis: Redis) -> None:
+    worker = running.worker()
+    ready(client)
+    jobs = [submit(client, f"question {number}") for number in range(20)]
+    bodies = finished(client, *jobs)
+    assert {body["status"] for body in bodies} == {"completed"}
+    assert {body["attempt"] for body in bodies} == {1}
+    again = client.post("/v1/jobs", json={"prompt": "question 3"})
+    assert (again.status_code, again.json["output"]) == (200, bodies[3]["output"])
+    assert redis.zcard(key("leases")) == redis.zcard(key("queue", "demo-mistral")) == 0
+    assert "question" not in worker.output(), "prompts do not appear in logs"
+    assert bodies[0]["output"]["text"] not in worker.output()
+
+
+def test_jobs_that_waited_for_a_worker_are_rung_for_when_it_is_ready(client: FlaskClient, running: Stack) -> None:
+    jobs = [submit(client, f"early {number}") for number in range(10)]
+    running.worker()
+    running.keeper()
+    finished(client, *jobs)
+
+
+def test_a_killed_worker_s_jobs_are_finished_by_the_next_once(client: FlaskClient, running: Stack) -> None:
+    running.keeper()
+    first = running.worker()
+    ready(client)
+    jobs = [submit(client, f"simulate:slow {number}") for number in range(6)]
+    until(lambda: [status(client, job) for job in jobs].count("in_progress") == 4)
+    first.signal(signal.SIGKILL)
+    running.worker()
+    bodies = finished(client, *jobs)
+    assert {body["status"] for body in bodies} == {"completed"}
+    assert sorted(body["attempt"] for body in bodies) == [1, 1, 2, 2, 2, 2]
+
+
+def test_a_cancelled_running_job_is_freed_and_the_rest_goes_on(client: FlaskClient, running: Stack) -> None:
+    running.worker(simulated_step=0.1)
+    ready(client)
+    doomed, other = submit(client, "simulate:slow doomed"), submit(client, "other", max_tokens=8)
+    until(lambda: status(client, doomed) == "in_progress")
+    assert client.post(f"/v1/jobs/{doomed}/cancel").status_code == 202
+    until(lambda: status(client, doomed) == "cancelled", 10)
+    assert finished(client, other)[0]["status"] == "completed"
+
+
+def test_sigterm_lets_short_jobs_finish_and_hands_long_ones_back_without_a_strike(
+    client: FlaskClient, running: Stack, redis: Redis
+) -> None:
+    worker = running.worker()
+    ready(client)
+    short, long = submit(client, "short", max_tokens=20), submit(client, "simulate:slow", max_tokens=64)
+    until(lambda: status(client, long) == "in_progress")
+    worker.signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    assert status(client, short) == "completed"
+    body = client.get(f"/v1/jobs/{long}").json
+    if body["status"] == "queued":
+        run = redis.hget(key("job", long), "run")
+        assert redis.hmget(key("run", run), "strikes", "lost") == ["0", "0"]
+    assert client.get("/readyz").status_code == 503
+    running.worker()
+    assert finished(client, long)[0]["status"] == "completed"
+
+
+def test_a_failed_request_fails_alone(client: FlaskClient, running: Stack) -> None:
+    running.worker()
+    ready(client)
+    bad, good = submit(client, "simulate:fails"), submit(client, "good")
+    bodies = finished(client, bad, good)
+    assert [body["status"] for body in bodies] == ["failed", "completed"]
+    assert bodies[0]["error"]["code"] == "simulated_failure"
+
+
+def test_a_dead_engine_ends_the_worker_and_its_jobs_go_to_the_next(client: FlaskClient, running: Stack) -> None:
+    running.keeper()
+    worker = running.worker()
+    ready(client)
+    neighbour = submit(client, "simulate:slow neighbour")
+    until(lambda: status(client, neighbour) == "in_progress")
+    killer = submit(client, "simulate:dies")
+    assert worker.wait(20) == 70
+    client.post(f"/v1/jobs/{killer}/cancel")
+    running.worker()
+    assert finished(client, neighbour)[0]["status"] == "completed"
+
+
+def test_a_worker_outlives_an_outage_of_redis(own_redis_server: RedisServer, tmp_path: Path) -> None:
+    from inferq.credentials import KeyRing
+
+    settings = make_settings(own_redis_server.url, lease=2.0, redis_timeout=0.5, simulated_step=0.005)
+    with own_redis_server.client() as redis:
+        api_key = KeyRing(redis).create("acme")
+    with stack(settings, tmp_path) as running, api_client(settings, api_key) as client:
+        running.worker()
+        running.keeper()
+        ready(client)
+        finished(client, submit(client, "before"))
+        slow = submit(client, "simulate:slow through it")
+        until(lambda: status(client, slow) == "in_progress")
+        own_redis_server.pause()
+        time.sleep(4)  # the outage itself: two leases long
+        own_redis_server.resume()
+        body = finished(client, slow, submit(client, "after"))[0]
+        assert (body["status"], body["attempt"]) == ("completed", 1), "nobody is rescued because Redis was away"

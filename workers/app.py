@@ -1,0 +1,58 @@
+"""Celery's entry of a GPU worker: ``celery -A workers.app worker --pool=threads``."""
+
+import sys
+from typing import Any
+
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from kombu import Queue
+
+from inferq.errors import InferqError
+from inferq.logs import configure_logging
+from inferq.queue import generate_queue, make_celery
+from inferq.settings import load_settings
+from workers.lifecycle import Worker
+from workers.tasks import register
+
+try:
+    settings = load_settings()
+except InferqError as error:
+    sys.exit(f"inferq worker: {error}")
+
+app = make_celery(settings)
+# One queue: a worker serves one engine. One thread per slot: that many runs are in the engine together.
+app.conf.task_queues = [Queue(generate_queue(settings.engine_queue))]
+app.conf.task_default_queue = generate_queue(settings.engine_queue)
+app.conf.worker_concurrency = settings.max_num_seqs
+worker = Worker(settings)
+register(app, worker)
+
+
+@setup_logging.connect
+def _log(**_: Any) -> None:
+    configure_logging(settings.log_format)
+
+
+@worker_init.connect
+def _warm_up(**_: Any) -> None:
+    # In the main thread, before Celery consumes: the engine's processes are tied to a thread that lives as long as
+    # the worker, and no bell is heard before there is somebody to answer it.
+    try:
+        worker.warm_up()
+    except InferqError as error:
+        worker.close()
+        sys.exit(f"inferq worker: the engine cannot start: {error}")
+
+
+@worker_ready.connect
+def _consume(**_: Any) -> None:
+    worker.consume()
+
+
+@worker_shutting_down.connect
+def _drain(**_: Any) -> None:
+    worker.drain()
+
+
+@worker_shutdown.connect
+def _close(**_: Any) -> None:
+    worker.close()

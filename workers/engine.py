@@ -1,0 +1,48 @@
+"""What a worker asks of an engine, whichever it is."""
+
+from typing import Protocol
+
+from inferq.requests import GenerationRequest
+from inferq.run_store import Completion
+from inferq.settings import Settings
+
+
+class Engine(Protocol):
+    """A warm engine that many threads use at once."""
+
+    #: Runs it can hold together; the worker offers that many slots.
+    slots: int
+
+    def start(self) -> None:
+        """Load, warm up, and return when ready; raises EngineDead when it cannot be made ready."""
+
+    def generate(self, run_id: str, request: GenerationRequest, salt: str) -> Completion:
+        """Produce a completion; blocks its thread. ``salt`` keeps tenants' prefix caches apart.
+
+        Raises RequestFailed (this request only), RunAborted (after the engine has freed it) or EngineDead.
+        """
+
+    def abort(self, run_id: str) -> None:
+        """Tell the engine to stop a run; its ``generate`` raises RunAborted once it is freed. Unknown ids are fine."""
+
+    def abort_all(self) -> None:
+        """Abort every run the engine has."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine can serve no more."""
+
+    def stop(self) -> None:
+        """End the engine and all processes it started."""
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Return the engine that ``ENGINE`` names, not yet started."""
+    # Imported here: the simulated engine must work where vLLM is not installed.
+    if settings.engine == "simulated":
+        from workers.simulated_engine import SimulatedEngine
+
+        return SimulatedEngine(slots=settings.max_num_seqs, step_s=settings.simulated_step)
+    from workers.vllm_engine import VllmEngine
+
+    return VllmEngine(settings)

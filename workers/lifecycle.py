@@ -1,0 +1,127 @@
+"""A GPU worker from start to end: warming, ready, draining, dead."""
+
+import os
+import threading
+import time
+from typing import Final
+
+import structlog
+
+from inferq.ids import new_id
+from inferq.queue import Bells, make_celery
+from inferq.redis_client import cache_redis, connect, job_redis
+from inferq.run_store import RunStore
+from inferq.scripts import Scripts
+from inferq.settings import Settings
+from workers.engine import Engine, load_engine
+from workers.heartbeat import Heartbeat
+from workers.orphans import start_guard
+from workers.runner import Runner
+
+log = structlog.get_logger()
+
+#: Exit status after the engine died: the supervisor starts the worker again (sysexits' EX_SOFTWARE).
+EXIT_ENGINE_DEAD: Final = 70
+#: Exit status when the grace was not enough (sysexits' EX_TEMPFAIL).
+EXIT_DRAIN_OVERRUN: Final = 75
+#: Seconds for runs to be handed back after they were aborted.
+HAND_BACK_S: Final = 5.0
+
+
+class Worker:
+    """Everything one GPU worker process has, and the order in which it comes and goes."""
+
+    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
+        self.settings = settings
+        self.state = "warming"
+        self.engine = engine or load_engine(settings)
+        lease_ms = round(settings.lease * 1000)
+        name = new_id()
+        bells = Bells(make_celery(settings))
+
+        def store() -> RunStore:
+            scripts = Scripts(job_redis(settings))
+            return RunStore(scripts, engine=settings.engine_queue, worker=name, lease_ms=lease_ms)
+
+        self.runner = Runner(
+            engine=self.engine,
+            store=store(),
+            bells=bells,
+            cache=cache_redis(settings),
+            cache_ttl_s=settings.cache_ttl,
+        )
+        self.heartbeat = Heartbeat(
+            store=store(),
+            subscriber=connect(settings.redis_url, settings, blocking=True),
+            held=self.runner.held,
+            bells=bells,
+            engine=self.engine,
+            state=lambda: self.state,
+            lease_s=settings.lease,
+        )
+        self._ending = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Make the engine ready; blocks. Nothing is consumed before this returns."""
+        began = time.monotonic()
+        start_guard(os.getpid())
+        self.heartbeat.start()
+        self.engine.start()
+        log.info("engine_ready", seconds=round(time.monotonic() - began, 1), slots=self.engine.slots)
+        threading.Thread(target=self._watch_engine, name="engine-watch", daemon=True).start()
+
+    def consume(self) -> None:
+        """Say that the worker takes runs: bells are rung for what waits."""
+        self.state = "ready"
+        self.heartbeat.beat_now()
+
+    def drain(self) -> None:
+        """Stop claiming; give running runs the grace, then hand them back without a strike. Returns at once."""
+        if self.state in ("draining", "dead"):
+            return
+        self.state = "draining"
+        self.runner.closed.set()
+        log.info("draining", running=len(self.runner.held), grace_s=self.settings.drain_grace)
+        threading.Thread(target=self._drain, name="drain", daemon=True).start()
+
+    def close(self) -> None:
+        """End the engine and leave; all threads have ended by now."""
+        self.runner.leaving.set()
+        self.engine.stop()
+        self.heartbeat.stop()
+
+    def _drain(self) -> None:
+        self.heartbeat.beat_now()
+        if self._empty_within(self.settings.drain_grace):
+            return
+        log.warning("grace_over", running=len(self.runner.held))
+        self.engine.abort_all()
+        if self._empty_within(HAND_BACK_S):
+            return
+        log.error("drain_overrun", running=len(self.runner.held))
+        self._exit(EXIT_DRAIN_OVERRUN)
+
+    def _watch_engine(self) -> None:
+        while not self.engine.dead and not self.runner.closed.is_set():
+            time.sleep(0.25)
+        if not self.engine.dead:
+            return
+        self.state = "dead"
+        self.runner.closed.set()
+        log.error("engine_dead", running=len(self.runner.held))
+        self.heartbeat.beat_now()
+        self._empty_within(HAND_BACK_S)
+        self._exit(EXIT_ENGINE_DEAD)
+
+    def _empty_within(self, seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while len(self.runner.held):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def _exit(self, status: int) -> None:
+        with self._ending:
+            self.close()
+            os._exit(status)

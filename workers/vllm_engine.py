@@ -1,0 +1,217 @@
+"""vLLM's AsyncLLM behind the engine protocol. The only module that imports vLLM."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+import structlog
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMClientError
+from vllm.inputs import parse_model_prompt
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from inferq.errors import EngineDead, RequestFailed, RunAborted
+from inferq.requests import GenerationRequest
+from inferq.run_store import Completion
+from inferq.settings import Settings
+
+log = structlog.get_logger()
+
+Returned = TypeVar("Returned")
+
+#: Seconds the engine may take to end before it is left to the guard.
+STOP_S: Final = 5.0
+
+
+class VllmEngine:
+    """One AsyncLLM on one event loop in one thread that lives as long as the process.
+
+    Every Celery thread hands its coroutine to that loop, so all runs share the engine's batch.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.slots = settings.max_num_seqs
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
+        self._llm: AsyncLLM | None = None
+        self._dead = False
+        self._lock = threading.Lock()
+        self._running: dict[str, asyncio.Task[Completion]] = {}
+
+    def start(self) -> None:
+        """Load the model and run one greedy and one sampled request through it, so that no job pays for first uses."""
+        self._thread.start()
+        try:
+            self._on_loop(self._load()).result()
+            for request in _warm_up_requests():
+                self.generate("warm-up", request, "warm-up")
+        except EngineDead:
+            raise
+        except Exception as error:  # vLLM raises nearly anything here; the operator needs its words
+            self._dead = True
+            raise EngineDead(f"{type(error).__name__}: {error}") from error
+
+    def generate(self, run_id: str, request: GenerationRequest, salt: str) -> Completion:
+        """See :class:`workers.engine.Engine`."""
+        return self._on_loop(self._tracked(run_id, request, salt)).result()
+
+    def abort(self, run_id: str) -> None:
+        """See :class:`workers.engine.Engine`."""
+        self._loop.call_soon_threadsafe(self._cancel, run_id)
+
+    def abort_all(self) -> None:
+        """See :class:`workers.engine.Engine`."""
+        for run_id in list(self._running):
+            self.abort(run_id)
+
+    @property
+    def dead(self) -> bool:
+        """See :class:`workers.engine.Engine`."""
+        return self._dead or (self._llm is not None and bool(self._llm.errored))
+
+    def stop(self) -> None:
+        """See :class:`workers.engine.Engine`."""
+        with self._lock:
+            llm, self._llm = self._llm, None
+        if llm is not None:
+            self._dead = True
+            llm.shutdown(timeout=STOP_S)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(STOP_S)
+
+    def _on_loop(self, coroutine: Coroutine[Any, Any, Returned]) -> "Future[Returned]":
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    async def _load(self) -> None:
+        # The service counts its own metrics; nothing is reported to vLLM's authors.
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # noqa: TID251  # vLLM's own switch, not a setting of ours
+        self._llm = AsyncLLM.from_engine_args(engine_args(self._settings))
+
+    def _cancel(self, run_id: str) -> None:
+        task = self._running.get(run_id)
+        if task:
+            task.cancel()
+
+    async def _tracked(self, run_id: str, request: GenerationRequest, salt: str) -> Completion:
+        llm = self._llm
+        if llm is None or llm.errored:
+            raise EngineDead
+        task = asyncio.ensure_future(self._generate(llm, run_id, request, salt))
+        self._running[run_id] = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            await self._freed(llm)
+            raise RunAborted from None
+        except (EngineDeadError, EngineGenerateError) as error:
+            if llm.errored:
+                raise EngineDead from error
+            raise RequestFailed("engine_error", "the engine failed this request", retryable=True) from error
+        except VLLMClientError as error:
+            raise RequestFailed("invalid_request", _without_values(error)) from None
+        finally:
+            del self._running[run_id]
+
+    async def _freed(self, llm: AsyncLLM) -> None:
+        """Return once the engine core has handled the abort: it answers calls in the order they were sent."""
+        try:
+            await llm.is_sleeping()
+        except EngineDeadError as error:
+            raise EngineDead from error
+
+    async def _generate(self, llm: AsyncLLM, run_id: str, request: GenerationRequest, salt: str) -> Completion:
+        limit = self._settings.max_model_len
+        prompt = parse_model_prompt(llm.model_config, {**self._prompt(llm, request), "cache_salt": salt})
+        (rendered,) = await llm.renderer.render_cmpl_async([prompt], llm.renderer.default_cmpl_tok_params)
+        tokens = len(rendered["prompt_token_ids"])
+        if tokens >= limit:
+            raise RequestFailed(
+                "prompt_too_long", f"the prompt has {tokens} tokens; prompt and answer together may have {limit}"
+            )
+        final: RequestOutput | None = None
+        parameters = sampling_params(request, max_tokens=min(request.max_tokens, limit - tokens))
+        async for output in llm.generate(rendered, parameters, run_id):
+            final = output
+        if final is None or not final.outputs or final.outputs[0].finish_reason == "abort":
+            raise RunAborted
+        answer = final.outputs[0]
+        ttft = getattr(final.metrics, "first_token_latency", 0.0) or 0.0
+        return Completion(
+            text=answer.text,
+            finish_reason=answer.finish_reason or "stop",
+            prompt_tokens=tokens,
+            completion_tokens=len(answer.token_ids),
+            ttft_ms=round(ttft * 1000),
+        )
+
+    def _prompt(self, llm: AsyncLLM, request: GenerationRequest) -> dict[str, Any]:
+        if request.prompt is not None:
+            return {"prompt": request.prompt}
+        turns = [turn.model_dump() for turn in request.messages or []]
+        try:
+            ids = llm.get_tokenizer().apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        except Exception as error:  # templates are programs and refuse in their own ways
+            raise RequestFailed(
+                "chat_template", f"the model's chat template refuses these messages ({type(error).__name__})"
+            ) from None
+        return {"prompt_token_ids": list(ids)}
+
+
+def engine_args(settings: Settings) -> AsyncEngineArgs:
+    """Return vLLM's arguments. Quantization and attention stay automatic: AWQ runs on Marlin from a T4 upwards."""
+    on_gpu = current_platform.is_cuda()
+    extra: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_util} if on_gpu else {"enforce_eager": True}
+    return AsyncEngineArgs(
+        model=settings.model_name,
+        dtype="half" if on_gpu else "auto",
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        enable_prefix_caching=True,
+        enable_log_requests=False,
+        **extra,
+    )
+
+
+def sampling_params(request: GenerationRequest, *, max_tokens: int) -> SamplingParams:
+    """Translate a request. Only the final output is asked for: then a step of the engine costs the loop nothing."""
+    structured = None
+    if request.response_format is not None:
+        structured = StructuredOutputsParams(json=request.response_format.json_schema)
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        seed=request.seed,
+        stop=request.stop or None,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        structured_outputs=structured,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _warm_up_requests() -> list[GenerationRequest]:
+    return [
+        GenerationRequest(prompt="warm up " * 32, max_tokens=8, temperature=0.0),
+        GenerationRequest(prompt="warm up", max_tokens=8, temperature=1.0, top_p=0.9, top_k=10, seed=1),
+    ]
+
+
+def _without_values(error: VLLMClientError) -> str:
+    """Say what kind of complaint vLLM has; its own sentence may quote the prompt."""
+    parameter = getattr(error, "parameter", None)
+    where = f" ({parameter})" if parameter else ""
+    return f"the engine refuses this request{where}: {type(error).__name__}"
