@@ -48,6 +48,8 @@ class Settings(BaseSettings):
 
     #: Share of the GPU's memory vLLM may take.
     gpu_memory_util: float = Field(0.85, gt=0, le=1)
+    #: GiB of main memory for the KV cache of an engine without a GPU.
+    cpu_kv_cache_gib: float = Field(1.0, gt=0, le=1024)
     #: Longest prompt plus answer, in tokens.
     max_model_len: int = Field(4096, ge=16)
     #: Sequences the engine decodes together.

@@ -11,9 +11,9 @@ import structlog
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.exceptions import VLLMClientError
-from vllm.inputs import parse_model_prompt
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
+from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -172,7 +172,11 @@ class VllmEngine:
 def engine_args(settings: Settings) -> AsyncEngineArgs:
     """Return vLLM's arguments. Quantization and attention stay automatic: AWQ runs on Marlin from a T4 upwards."""
     on_gpu = current_platform.is_cuda()
-    extra: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_util} if on_gpu else {"enforce_eager": True}
+    if on_gpu:
+        extra: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_util}
+    else:
+        # Without an explicit size the CPU build claims nearly all memory; compiling takes longer than it saves here.
+        extra = {"kv_cache_memory_bytes": int(settings.cpu_kv_cache_gib * 2**30), "enforce_eager": True}
     return AsyncEngineArgs(
         model=settings.model_name,
         dtype="half" if on_gpu else "auto",
