@@ -1,9 +1,12 @@
-"""gunicorn's entry: ``gunicorn -c python:api.gunicorn_conf api.wsgi:app``."""
+"""gunicorn's entry: ``gunicorn -c api/gunicorn_conf.py api.wsgi:app``."""
 
 from api.app import create_app
+from api.bootstrap import store_bootstrap_key
+from api.services import services
 from inferq.logs import configure_logging
 from inferq.settings import load_settings
 
 settings = load_settings()
 configure_logging(settings.log_format)
 app = create_app(settings)
+store_bootstrap_key(services(app).keys, settings)

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from inferq.errors import BadTenant
 from inferq.keys import key
 
+#: What a tenant may be called: its name is a part of Redis keys.
+_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORM = re.compile(r"iq_([A-Za-z0-9]{1,32})_([A-Za-z0-9_-]{8,128})")
 
 
@@ -48,7 +51,9 @@ class KeyRing:
         self._redis = redis
 
     def create(self, tenant: str, *, name: str = "", requests: int | None = None, polls: int | None = None) -> str:
-        """Make a key for ``tenant`` and return it whole: it cannot be read again."""
+        """Make a key for ``tenant`` and return it whole: it cannot be read again; raises BadTenant."""
+        if not _TENANT.fullmatch(tenant):
+            raise BadTenant
         presented = f"iq_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
         self.store(presented, tenant, name=name, requests=requests, polls=polls)
         return presented

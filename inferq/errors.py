@@ -12,6 +12,10 @@ class ConfigurationError(InferqError):
     """A setting is missing or wrong; the process must not start."""
 
 
+class BadTenant(InferqError):
+    """a tenant's name is 1 to 64 letters, digits, dots, underscores and dashes"""
+
+
 class StoreUnavailable(InferqError):
     """Redis does not answer, or refuses to write; nothing was accepted."""
 

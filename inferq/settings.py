@@ -63,6 +63,8 @@ class Settings(BaseSettings):
 
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
+    #: Processes of the API on this machine.
+    api_processes: int = Field(1, ge=1, le=256)
     flower_port: Port = 5555
     metrics_port: Port = 9101
     #: A key made at start for development, in the form iq_<id>_<secret>.

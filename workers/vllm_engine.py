@@ -118,9 +118,21 @@ class VllmEngine:
                 raise EngineDead from error
             raise RequestFailed("engine_error", "the engine failed this request", retryable=True) from error
         except VLLMClientError as error:
-            raise RequestFailed("invalid_request", _without_values(error)) from None
+            raise self._refusal(error, request) from None
         finally:
             del self._running[run_id]
+
+    def _refusal(self, error: VLLMClientError, request: GenerationRequest) -> RequestFailed:
+        """Say what vLLM complains of in words of ours: its own sentence may quote the prompt."""
+        parameter = getattr(error, "parameter", None)
+        if parameter in ("input_text", "input_tokens"):
+            limit = self._settings.max_model_len
+            return RequestFailed("prompt_too_long", f"prompt and answer together may have {limit} tokens")
+        if parameter is None and request.response_format is not None:
+            return RequestFailed("invalid_response_format", "the engine cannot follow this response_format.json_schema")
+        return RequestFailed(
+            "invalid_request", f"the engine refuses this request ({parameter or type(error).__name__})"
+        )
 
     async def _freed(self, llm: AsyncLLM) -> None:
         """Return once the engine core has handled the abort: it answers calls in the order they were sent."""
@@ -192,7 +204,8 @@ def sampling_params(request: GenerationRequest, *, max_tokens: int) -> SamplingP
     """Translate a request. Only the final output is asked for: then a step of the engine costs the loop nothing."""
     structured = None
     if request.response_format is not None:
-        structured = StructuredOutputsParams(json=request.response_format.json_schema)
+        # Free white space lets a small model fill its answer with it and never come to the point.
+        structured = StructuredOutputsParams(json=request.response_format.json_schema, disable_any_whitespace=True)
     return SamplingParams(
         max_tokens=max_tokens,
         temperature=request.temperature,
@@ -212,10 +225,3 @@ def _warm_up_requests() -> list[GenerationRequest]:
         GenerationRequest(prompt="warm up " * 32, max_tokens=8, temperature=0.0),
         GenerationRequest(prompt="warm up", max_tokens=8, temperature=1.0, top_p=0.9, top_k=10, seed=1),
     ]
-
-
-def _without_values(error: VLLMClientError) -> str:
-    """Say what kind of complaint vLLM has; its own sentence may quote the prompt."""
-    parameter = getattr(error, "parameter", None)
-    where = f" ({parameter})" if parameter else ""
-    return f"the engine refuses this request{where}: {type(error).__name__}"
