@@ -13,7 +13,7 @@ class ConfigurationError(InferqError):
 
 
 class BadTenant(InferqError):
-    """a tenant's name is 1 to 64 letters, digits, dots, underscores and dashes"""
+    """A tenant's name is 1 to 64 letters, digits, dots, underscores and dashes."""
 
 
 class StoreUnavailable(InferqError):

@@ -43,7 +43,7 @@ def test_revoking_what_is_not_there_is_said(settings: Settings) -> None:
 def test_a_tenant_s_name_must_be_one_word(settings: Settings, tenant: str) -> None:
     done = run(settings, "keys", "create", tenant)
     assert done.returncode == 1
-    assert done.stderr.startswith("inferq: a tenant's name")
+    assert done.stderr.startswith("inferq: A tenant's name")
     assert "Traceback" not in done.stderr
 
 
