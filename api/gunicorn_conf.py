@@ -12,7 +12,7 @@ bind = f"{settings.api_host}:{settings.api_port}"
 # One process serves well over a thousand requests a second; more of them would take cores from an engine on the CPU.
 workers = settings.api_processes
 # Each long-poll holds a thread, which costs little while it waits.
-worker_class = "gthread"
+worker_class = "gevent"
 threads = 64
 # A long-poll may be held for 60 s; the arbiter must not take its worker for stuck.
 timeout = 90

@@ -14,6 +14,10 @@ VERSION: Final = 1
 #: until somebody decides otherwise, so a forgotten field costs a hit, never a wrong answer.
 NOT_DETERMINING: Final[frozenset[str]] = frozenset()
 
+#: The model is named by the caller's arguments: what it resolves to counts, not how the client wrote it.
+_LEFT_OUT: Final = set(NOT_DETERMINING) | {"model"}
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
 #: Finish reasons whose text is the model's whole answer to the request.
 CACHEABLE: Final = frozenset({"stop", "length"})
 
@@ -21,16 +25,11 @@ CACHEABLE: Final = frozenset({"stop", "length"})
 def fingerprint(request: GenerationRequest, model: str, revision: str = "") -> str:
     """Return the SHA-256 (64 hex digits) of everything that determines the output.
 
-    Canonical JSON: sorted keys, no white space, every field with its default filled in, the model resolved to its name
-    and revision.
+    ``request`` has the fields of a GenerationRequest only (``generation()``). Canonical JSON: sorted keys, no white
+    space, every field with its default filled in, the model resolved to its name and revision.
     """
-    fields = request.generation().model_dump(mode="json", exclude=set(NOT_DETERMINING) | {"model"})
-    canonical = json.dumps(
-        {"v": VERSION, "model": model, "revision": revision, "request": fields},
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=True,
-    )
+    fields = request.model_dump(mode="json", exclude=_LEFT_OUT)
+    canonical = _CANONICAL.encode({"v": VERSION, "model": model, "revision": revision, "request": fields})
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -4,6 +4,7 @@ A name with ``{}`` is filled with the arguments in order. :func:`lua_table` writ
 script says ``K.job(id)`` and no second spelling of a key exists.
 """
 
+import re
 from typing import Final
 
 #: Separates inferq from whatever else lives in the same Redis database.
@@ -41,6 +42,7 @@ KEYS: Final[dict[str, str]] = {
     "cache": PREFIX + "cache:{}:{}",  # string: JSON of a completion, by scope (tenant or "shared") and fingerprint
     # -- channels (nothing stored)
     "transitions": PREFIX + "transitions",  # pub/sub: "<job id> <status> <attempt>" for every change of a job
+    "work": PREFIX + "engine:{}:work",  # pub/sub: a run has begun to wait; a worker's idle slots claim at once
     "aborts": PREFIX + "engine:{}:aborts",  # pub/sub: run id that the worker holding it should stop now
     # -- Celery
     "bells": CELERY_PREFIX
@@ -53,10 +55,11 @@ def key(name: str, *parts: str) -> str:
     return KEYS[name].format(*parts)
 
 
-def lua_table() -> str:
-    """Return Lua source defining ``K``: a function per key with arguments, a string per key without."""
+def lua_table(source: str) -> str:
+    """Return Lua that defines ``K`` as far as ``source`` uses it: functions for keys with arguments, else strings."""
     entries = []
-    for name, pattern in KEYS.items():
+    for name in sorted(set(re.findall(r"\bK\.(\w+)", source))):
+        pattern = KEYS[name]
         count = pattern.count("{}")
         pieces = [f"'{piece}'" for piece in pattern.split("{}")]
         if count == 0:

@@ -22,6 +22,8 @@ class ClaimedRun:
     scope: str
     #: Whether the completion may be cached.
     store: bool
+    #: Runs of the engine that waited still when this one was claimed.
+    left: int
     request_json: str = field(repr=False)
 
 
@@ -50,7 +52,7 @@ class RunStore:
         reply = self._scripts("claim", self.engine, self.worker, token, self._lease_ms)
         if reply[0] == "none":
             return None, 0
-        _, run, fence, attempt, request, model, fp, scope, store, bells = reply
+        _, run, fence, attempt, request, model, fp, scope, store, bells, left = reply
         claimed = ClaimedRun(
             id=run,
             fence=fence,
@@ -59,6 +61,7 @@ class RunStore:
             fingerprint=fp,
             scope=scope,
             store=bool(store),
+            left=left,
             request_json=request,
         )
         return claimed, bells

@@ -1,5 +1,6 @@
 """Loads the Lua scripts: one small file per transition, on one clock and one key table."""
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
@@ -18,6 +19,32 @@ def lua_source(name: str) -> str:
     return files("inferq").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
 
 
+def assemble(name: str, clock: str | None = None) -> str:
+    """Return the whole script ``name``: a clock, the keys and shared steps it uses, and its own file.
+
+    What it does not use is left out: Redis runs the text from the top on every call, and defining all of the shared
+    steps would take as long as doing one.
+    """
+    text = lua_source(name)
+    for step in reversed(_shared_steps()):  # a step uses only steps above it
+        if any(re.search(rf"\b{defined}\b", _code(text)) for defined in re.findall(_DEFINES, step)):
+            text = f"{step}\n{text}"
+    return (clock or lua_source("_clock")) + lua_table(_code(text)) + text
+
+
+_DEFINES = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
+_COMMENT = re.compile(r"--.*")
+
+
+def _shared_steps() -> list[str]:
+    """Return the steps of ``_shared.lua``; an empty line separates two."""
+    return [step for step in lua_source("_shared").split("\n\n") if re.search(_DEFINES, step)]
+
+
+def _code(text: str) -> str:
+    return _COMMENT.sub("", text)
+
+
 class Scripts:
     """Runs scripts by name on one Redis.
 
@@ -27,14 +54,14 @@ class Scripts:
 
     def __init__(self, redis: "Redis", clock: str | None = None) -> None:
         self._redis = redis
-        self._prelude = (clock or lua_source("_clock")) + lua_table() + lua_source("_shared")
+        self._clock = clock
         self._loaded: dict[str, Script] = {}
 
     def __call__(self, name: str, *arguments: str | bytes | int) -> Any:
         """Run script ``name`` with ``arguments`` as ARGV; raises StoreUnavailable when Redis does not do it."""
         script = self._loaded.get(name)
         if script is None:
-            script = cast(Script, self._redis.register_script(self._prelude + lua_source(name)))
+            script = cast(Script, self._redis.register_script(assemble(name, self._clock)))
             self._loaded[name] = script
         try:
             return script(args=list(arguments))

@@ -1,7 +1,7 @@
 """Celery's entry of a GPU worker: ``celery -A workers.app worker --pool=threads``."""
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
@@ -12,6 +12,9 @@ from inferq.queue import generate_queue, make_celery
 from inferq.settings import load_settings
 from workers.lifecycle import Worker
 from workers.tasks import register
+
+#: Seconds after which Celery's loop looks again whether a thread is free; otherwise it may sleep for a whole second.
+CONSUMER_TURN_S: Final = 0.05
 
 try:
     settings = load_settings()
@@ -44,7 +47,9 @@ def _warm_up(**_: Any) -> None:
 
 
 @worker_ready.connect
-def _consume(**_: Any) -> None:
+def _consume(sender: Any, **_: Any) -> None:
+    # While all threads are busy Celery does not listen for bells, and nothing tells its loop that one is free again.
+    sender.hub.call_repeatedly(CONSUMER_TURN_S, lambda: None)
     worker.consume()
 
 

@@ -15,6 +15,7 @@ from inferq.scripts import Scripts
 from inferq.settings import Settings
 from workers.engine import Engine, load_engine
 from workers.heartbeat import Heartbeat
+from workers.listener import Listener
 from workers.orphans import start_guard
 from workers.runner import Runner
 
@@ -52,12 +53,17 @@ class Worker:
         )
         self.heartbeat = Heartbeat(
             store=store(),
-            subscriber=connect(settings.redis_url, settings, blocking=True),
             held=self.runner.held,
             bells=bells,
             engine=self.engine,
             state=lambda: self.state,
             lease_s=settings.lease,
+        )
+        self.listener = Listener(
+            redis=connect(settings.redis_url, settings, blocking=True),
+            name=settings.engine_queue,
+            engine=self.engine,
+            idle=self.runner.idle,
         )
         self._ending = threading.Lock()
 
@@ -67,20 +73,21 @@ class Worker:
         start_guard(os.getpid())
         self.heartbeat.start()
         self.engine.start()
+        self.listener.start()
         log.info("engine_ready", seconds=round(time.monotonic() - began, 1), slots=self.engine.slots)
         threading.Thread(target=self._watch_engine, name="engine-watch", daemon=True).start()
 
     def consume(self) -> None:
         """Say that the worker takes runs: bells are rung for what waits."""
         self.state = "ready"
-        self.heartbeat.beat_now()
+        self.heartbeat.beat()
 
     def drain(self) -> None:
         """Stop claiming; give running runs the grace, then hand them back without a strike. Returns at once."""
         if self.state in ("draining", "dead"):
             return
         self.state = "draining"
-        self.runner.closed.set()
+        self.runner.close()
         log.info("draining", running=len(self.runner.held), grace_s=self.settings.drain_grace)
         threading.Thread(target=self._drain, name="drain", daemon=True).start()
 
@@ -88,10 +95,11 @@ class Worker:
         """End the engine and leave; all threads have ended by now."""
         self.runner.leaving.set()
         self.engine.stop()
+        self.listener.stop()
         self.heartbeat.stop()
 
     def _drain(self) -> None:
-        self.heartbeat.beat_now()
+        self.heartbeat.beat()
         if self._empty_within(self.settings.drain_grace):
             return
         log.warning("grace_over", running=len(self.runner.held))
@@ -107,9 +115,9 @@ class Worker:
         if not self.engine.dead:
             return
         self.state = "dead"
-        self.runner.closed.set()
+        self.runner.close()
         log.error("engine_dead", running=len(self.runner.held))
-        self.heartbeat.beat_now()
+        self.heartbeat.beat()
         self._empty_within(HAND_BACK_S)
         self._exit(EXIT_ENGINE_DEAD)
 

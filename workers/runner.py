@@ -18,6 +18,7 @@ from inferq.queue import Bells
 from inferq.requests import GenerationRequest
 from inferq.run_store import ClaimedRun, Completion, RunStore
 from workers.engine import Engine
+from workers.slots import IdleSlots
 
 log = structlog.get_logger()
 
@@ -79,10 +80,16 @@ class Runner:
         self._cache = cache
         self._cache_ttl_s = cache_ttl_s
         self.held = Held()
+        self.idle = IdleSlots()
         #: Set when the worker drains or its engine has died: nothing more is claimed.
         self.closed = threading.Event()
         #: Set when the process is about to end: threads stop waiting for Redis.
         self.leaving = threading.Event()
+
+    def close(self) -> None:
+        """Claim nothing more; slots that wait for work stop waiting."""
+        self.closed.set()
+        self.idle.close()
 
     def run_next(self) -> Attempt:
         """Claim the next run and see it through; raises StoreUnavailable when it could not even be claimed."""
@@ -94,6 +101,8 @@ class Runner:
         self.held.add(run)
         began = time.monotonic()
         try:
+            if run.left:
+                self.idle.knock()
             self._bells.ring(self._store.engine, bells)
             outcome, tokens = self._execute(run)
         finally:
@@ -113,7 +122,7 @@ class Runner:
         except RunAborted:
             return self._hand_back(run, strikes=0), 0
         except EngineDead:
-            self.closed.set()
+            self.close()
             return self._hand_back(run, strikes=1), 0
         except Exception as error:  # a bug must not strand a run until its lease ends
             log.error("attempt_broke", run=run.id, error=type(error).__name__)

@@ -1,4 +1,5 @@
--- Steps that several transitions share. Prepended to every script after the clock and the key table K.
+-- Steps that several transitions share, with an empty line between two. Those that a script uses, and the keys K
+-- they name, are prepended to it after the clock.
 -- Key names are built by K, so scripts declare none in KEYS; inferq needs one Redis per role, not a Cluster.
 
 local VERSION = 1          -- of job and run records; scripts read this one and the one before
@@ -73,6 +74,7 @@ local function requeue(run, r)
   redis.call('ZREM', K.leases, run)
   redis.call('HSET', K.run(run), 'status', 'queued', 'worker', '', 'slot', '')
   redis.call('ZADD', K.queue(r.engine), r.tag, run)
+  redis.call('PUBLISH', K.work(r.engine), '')
   for _, job in ipairs(redis.call('ZRANGE', K.members(run), 0, -1)) do
     redis.call('HSET', K.job(job), 'status', 'queued')
     announce(job, 'queued', r.attempt)
@@ -119,20 +121,24 @@ local function forget(job, j)
 end
 
 -- One exact sliding window: entries are request ids, so a replayed script is not charged twice.
--- Returns allowed, remaining, ms until the next entry leaves the window.
+-- Returns allowed, remaining, ms until the next entry leaves the window, whether the entry was there before (a replay).
 local function window(key, limit, span, entry, now)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now - span)
   local used = redis.call('ZCARD', key)
-  local allowed = redis.call('ZSCORE', key, entry) ~= false
-  if not allowed and used < limit then
-    redis.call('ZADD', key, now, entry)
-    redis.call('PEXPIRE', key, span)
-    used = used + 1
-    allowed = true
+  local allowed, replay = true, false
+  if used < limit then
+    replay = redis.call('ZADD', key, 'NX', now, entry) == 0
+    if not replay then
+      redis.call('PEXPIRE', key, span)
+      used = used + 1
+    end
+  else
+    replay = redis.call('ZSCORE', key, entry) ~= false
+    allowed = replay
   end
   local oldest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   local reset = oldest and math.max(1, oldest + span - now) or span
-  return allowed, math.max(0, limit - used), reset
+  return allowed, math.max(0, limit - used), reset, replay
 end
 
 -- Who is asking, and may they? a: key, digest, request, limit (default of the window). kind: requests or polls.
@@ -141,10 +147,10 @@ local function enter(a, kind, now)
   local found = redis.call('HMGET', K.api_key(a.key), 'digest', 'tenant', kind, 'revoked_ms')
   if not found[1] or found[1] ~= a.digest or (found[4] and found[4] ~= '') then return nil, {'unauthorized'} end
   local limit = tonumber(found[3] or '') or a.limit
-  local allowed, remaining, reset = window(K.window(a.key, kind), limit, 60000, a.request, now)
+  local allowed, remaining, reset, replay = window(K.window(a.key, kind), limit, 60000, a.request, now)
   local rate = {limit, remaining, reset}
   if not allowed then return nil, {'limited', found[2], rate} end
-  return {tenant = found[2], rate = rate}, nil
+  return {tenant = found[2], rate = rate, replay = replay}, nil
 end
 
 -- The job of a tenant, or the reply that explains why there is none.

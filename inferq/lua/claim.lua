@@ -1,14 +1,14 @@
 -- Gives the next run of an engine to a worker's slot, under a new fence and a lease.
 -- ARGV 1: engine  2: worker id  3: slot token, new for every claim  4: lease in ms
 -- Keys:  slot queue run request members job deadlines leases bells
--- Reply: none | run id fence attempt request model fp scope store bells
+-- Reply: none | run id fence attempt request model fp scope store bells left (runs that wait still)
 -- Replay: the token remembers its run; the same token gets the same run while it is still running.
 local engine, worker, token, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
 
 local function granted(run, r)
   return {'run', run, tonumber(r.fence), tonumber(r.attempt), redis.call('GET', K.request(run)),
-    r.model, r.fp, r.scope, tonumber(r.store), math.min(1, bells(engine))}
+    r.model, r.fp, r.scope, tonumber(r.store), math.min(1, bells(engine)), redis.call('ZCARD', K.queue(engine))}
 end
 
 local held = redis.call('GET', K.slot(token))

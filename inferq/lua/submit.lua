@@ -2,7 +2,7 @@
 -- ARGV 1: JSON {key, digest, request, limit, job, run, engine, model, priority, cost, fp, scope, read, store, only,
 --               max_depth, ttl_ms, start_ms, total_ms, stream, metadata}
 --      2: the request as the engine will get it (JSON, opaque here)
--- Keys:  api_key window cache job run request members queue engine engines tenant_jobs deadlines bells
+-- Keys:  api_key window cache job run request members queue engine engines tenant_jobs deadlines bells work
 -- Reply: unauthorized | limited tenant rate | hit tenant rate completion now | absent tenant rate |
 --        full tenant rate depth | queued tenant rate position bells created
 -- Replay: the window entry is the request id and the job id is the caller's, so a second run changes nothing.
@@ -11,7 +11,7 @@ local now = now_ms()
 local who, refusal = enter(a, 'requests', now)
 if refusal then return refusal end
 
-local created = redis.call('HGET', K.job(a.job), 'created_ms')
+local created = who.replay and redis.call('HGET', K.job(a.job), 'created_ms')
 if created then
   local rank = redis.call('ZRANK', K.queue(a.engine), a.run)
   return {'queued', who.tenant, who.rate, rank and rank + 1 or 0, math.min(1, bells(a.engine)), tonumber(created)}
@@ -45,5 +45,6 @@ if a.total_ms then redis.call('HSET', K.job(a.job), 'end_by_ms', now + a.total_m
 if a.start_ms or a.total_ms then
   redis.call('ZADD', K.deadlines, now + math.min(a.start_ms or a.total_ms, a.total_ms or a.start_ms), a.job)
 end
+redis.call('PUBLISH', K.work(a.engine), '')
 return {'queued', who.tenant, who.rate, redis.call('ZRANK', K.queue(a.engine), a.run) + 1,
   math.min(1, bells(a.engine)), now}
