@@ -119,7 +119,7 @@ def submit(svc: Services, caller: Credential, body: JobRequest, wait_s: int) -> 
     if not wait_s:
         return admit(svc, caller, body, directives, job_id), None
     deadline = time.monotonic() + wait_s
-    with svc.waiters.watch(job_id) as changed:
+    with svc.waiters.watch(job_id, end_only=True) as changed:
         admitted = admit(svc, caller, body, directives, job_id)
         if admitted.completion or changed is None:
             return admitted, None

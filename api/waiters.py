@@ -8,6 +8,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from inferq.jobs import JobStatus
 from inferq.keys import key
 
 log = structlog.get_logger()
@@ -27,21 +28,25 @@ class Waiters:
         self._redis = redis
         self._most = most
         self._lock = threading.Lock()
-        self._waiting: dict[str, set[threading.Event]] = {}
+        #: Per job: who waits, and whether only for its end.
+        self._waiting: dict[str, dict[threading.Event, bool]] = {}
         self._count = 0
         self._subscriber: threading.Thread | None = None
         self._subscribed = threading.Event()
         self._closed = threading.Event()
 
     @contextmanager
-    def watch(self, job_id: str) -> Iterator[threading.Event | None]:
-        """Yield an event that is set when the job changes, from before the caller reads it; None when too many wait."""
+    def watch(self, job_id: str, *, end_only: bool = False) -> Iterator[threading.Event | None]:
+        """Yield an event that is set when the job changes, from before the caller reads it; None when too many wait.
+
+        With ``end_only`` it is set when the job becomes terminal, not at steps on the way.
+        """
         event = threading.Event()
         with self._lock:
             admitted = self._count < self._most
             if admitted:
                 self._count += 1
-                self._waiting.setdefault(job_id, set()).add(event)
+                self._waiting.setdefault(job_id, {})[event] = end_only
                 self._start_subscriber()
         if not admitted:
             yield None
@@ -54,7 +59,7 @@ class Waiters:
             with self._lock:
                 self._count -= 1
                 waiting = self._waiting[job_id]
-                waiting.discard(event)
+                del waiting[event]
                 if not waiting:
                     del self._waiting[job_id]
 
@@ -78,16 +83,18 @@ class Waiters:
                             self._subscribed.set()
                             self._wake_all()
                         elif message["type"] == "message":
-                            self._wake(message["data"].split(" ", 1)[0])
+                            job_id, status, _attempt = message["data"].split(" ")
+                            self._wake(job_id, ended=JobStatus(status).is_terminal)
             except (RedisError, OSError, ValueError) as error:  # ValueError: closed while it was read
                 if not self._closed.is_set():
                     log.warning("transitions_lost", reason=type(error).__name__)
             self._closed.wait(RESUBSCRIBE_DELAY)
 
-    def _wake(self, job_id: str) -> None:
+    def _wake(self, job_id: str, *, ended: bool) -> None:
         with self._lock:
-            for event in self._waiting.get(job_id, ()):
-                event.set()
+            for event, end_only in self._waiting.get(job_id, {}).items():
+                if ended or not end_only:
+                    event.set()
 
     def _wake_all(self) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
+import psutil
 import structlog
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 
 Returned = TypeVar("Returned")
 
+#: Niceness of an engine without a GPU: the lowest priority.
+ENGINE_NICENESS: Final = 19
 #: Seconds the engine may take to end before it is left to the guard.
 STOP_S: Final = 5.0
 
@@ -50,8 +53,13 @@ class VllmEngine:
     def start(self) -> None:
         """Load the model and run one greedy and one sampled request through it, so that no job pays for first uses."""
         self._thread.start()
+        before = psutil.Process().children(recursive=True)
         try:
             self._on_loop(self._load()).result()
+            if not current_platform.is_cuda():
+                yield_to_the_queue(
+                    [child for child in psutil.Process().children(recursive=True) if child not in before]
+                )
             for request in _warm_up_requests():
                 self.generate("warm-up", request, "warm-up")
         except EngineDead:
@@ -179,6 +187,17 @@ class VllmEngine:
                 "chat_template", f"the model's chat template refuses these messages ({type(error).__name__})"
             ) from None
         return {"prompt_token_ids": list(ids)}
+
+
+def yield_to_the_queue(engine: list[psutil.Process]) -> None:
+    """Lower the priority of the engine's processes, where they compute on the cores that API and queue need too.
+
+    They spin while they wait for each other. Without this a request of a few milliseconds waits behind them at every
+    step, and the engine then waits for requests.
+    """
+    for process in engine:
+        for thread in process.threads():
+            os.setpriority(os.PRIO_PROCESS, thread.id, ENGINE_NICENESS)
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:

@@ -1,0 +1,113 @@
+"""Milliseconds of a cache hit and of a submit, over HTTP, beside a bare view that does one Redis round trip."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import count, islice
+from typing import Any
+
+import aiohttp
+from redis import Redis
+
+from bench.bare_view import KEY
+from bench.load import Failed, Load, closed_loop, median, percentile
+from bench.processes import Children, free_port
+from bench.stack import API_KEY, make_settings, start_api, start_celery, start_redis
+from inferq.settings import Settings
+
+#: Requests of one measurement.
+HITS = 1000
+SUBMITS = 500
+#: Clients of the measurements of requests a second.
+CROWD = 16
+
+_HEADERS = {"X-API-Key": API_KEY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One kind of request: milliseconds at one client, requests a second from many."""
+
+    request: str
+    p50_ms: float
+    p50_lowest: float
+    p50_highest: float
+    p99_ms: float
+    per_s: float
+
+
+def measure_latency(children: Children, rounds: int, requests: int = HITS) -> list[Row]:
+    """Measure cache hit, bare view and submit in turns; an engine fills the cache and is gone before."""
+    settings = make_settings("models/demo-mistral", engine="simulated", simulated_step=0.001)
+    start_redis(children, settings)
+    start_api(children, settings)
+    bare = settings.model_copy(update={"api_port": free_port()})
+    start_api(children, bare, app="bench.bare_view:create_app()", name="bare")
+    url, bare_url = f"http://127.0.0.1:{settings.api_port}/v1/jobs", f"http://127.0.0.1:{bare.api_port}/bare"
+    known = {"prompt": "What is inferq?", "max_tokens": 64}
+    _fill_cache(children, settings, url, known)
+
+    async def post(session: aiohttp.ClientSession, target: str, body: dict[str, Any], status: int) -> int:
+        async with session.post(target, json=body, headers=_HEADERS) as response:
+            await response.read()
+            if response.status != status:
+                raise Failed(f"{target} answered {response.status}")
+        return 0
+
+    fresh = ({"prompt": f"prompt number {number}", "max_tokens": 64} for number in count())
+    kinds: list[tuple[str, Any, Any]] = [
+        ("bare view, one Redis round trip", lambda s, b: post(s, bare_url, b, 200), _same(known)),
+        ("cache hit", lambda s, b: post(s, url, b, 200), _same(known)),
+        ("submit of a miss", lambda s, b: post(s, url, b, 202), fresh),
+    ]
+    alone: dict[str, list[Load]] = {}
+    crowd: dict[str, list[Load]] = {}
+    for round_number in range(-1, rounds):  # the first round warms up and is not counted
+        for name, send, bodies in kinds:
+            one = asyncio.run(closed_loop(send, list(islice(bodies, requests)), 1))
+            many = asyncio.run(closed_loop(send, list(islice(bodies, requests)), CROWD))
+            if round_number >= 0:
+                alone.setdefault(name, []).append(one)
+                crowd.setdefault(name, []).append(many)
+    return [_row(name, alone[name], crowd[name]) for name in alone]
+
+
+def _same(body: dict[str, Any]) -> Any:
+    return (body for _ in count())
+
+
+def _fill_cache(children: Children, settings: Settings, url: str, body: dict[str, Any]) -> None:
+    worker = start_celery(children, settings, "app")
+
+    async def ask() -> None:
+        async with (
+            aiohttp.ClientSession(headers=_HEADERS) as session,
+            session.post(url, json=body, headers={"Prefer": "wait=60"}) as response,
+        ):
+            job = await response.json()
+            if job["status"] != "completed":
+                raise Failed(f"the first answer did not come: {job['status']}")
+
+    asyncio.run(ask())
+    worker.close()
+    with Redis.from_url(settings.redis_url) as redis:
+        completion = next(iter(redis.scan_iter("*:cache:*")))
+        redis.set(KEY, redis.get(completion))
+
+
+def _row(name: str, alone: Sequence[Load], crowd: Sequence[Load]) -> Row:
+    halves = [1000 * percentile(load.latencies, 0.5) for load in alone]
+    return Row(
+        request=name,
+        p50_ms=median(halves),
+        p50_lowest=min(halves),
+        p50_highest=max(halves),
+        p99_ms=median([1000 * percentile(load.latencies, 0.99) for load in alone]),
+        per_s=median([load.per_s for load in crowd]),
+    )
+
+
+def as_json(rows: list[Row]) -> list[dict[str, object]]:
+    """Return rows as plain data."""
+    return json.loads(json.dumps([asdict(row) for row in rows]))  # type: ignore[no-any-return]

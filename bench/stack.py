@@ -1,0 +1,121 @@
+"""inferq as it ships, on a private Redis: the processes that measurements talk to."""
+
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from bench.processes import Child, Children, free_port
+from inferq.settings import Settings, environment_for
+
+#: Seconds a process may take to start.
+START_S = 180.0
+#: The key all measured requests carry.
+API_KEY = "iq_bench_notasecret"
+
+
+def make_settings(model: str, **changes: object) -> Settings:
+    """Return the settings all contestants share; limits are out of the way, everything else is as shipped."""
+    values = {
+        "redis_url": f"redis://127.0.0.1:{free_port()}",
+        "cache_redis_url": "",
+        "model_name": model,
+        "engine": "vllm",
+        "max_model_len": 1024,
+        "max_num_seqs": 64,
+        "rate_limit": 1_000_000,
+        "poll_rate_limit": 10_000_000,
+        "api_port": free_port(),
+        "bootstrap_api_key": API_KEY,
+        **changes,
+    }
+    return Settings(_env_file=None, **values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """The processes of one inferq."""
+
+    settings: Settings
+    redis: Child
+    api: Child
+    keeper: Child | None = None
+    worker: Child | None = None
+
+    @property
+    def url(self) -> str:
+        """The API's address."""
+        return f"http://127.0.0.1:{self.settings.api_port}"
+
+
+def start_redis(children: Children, settings: Settings) -> Child:
+    """Start a Redis that appends every write to a file, as a queue's Redis should."""
+    port = settings.redis_url.rsplit(":", 1)[1]
+    directory = tempfile.mkdtemp(prefix="inferq-bench-")
+    command = [
+        str(shutil.which("redis-server")), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes",
+        "--appendfsync", "everysec", "--dir", directory, "--loglevel", "warning",
+    ]  # fmt: skip
+    redis = children.start("redis", command)
+    redis.wait_until(lambda: _pings(settings.redis_url), 10)
+    return redis
+
+
+def start_api(
+    children: Children,
+    settings: Settings,
+    *,
+    app: str = "api.wsgi:app",
+    name: str = "api",
+    options: tuple[str, ...] = (),
+) -> Child:
+    """Start ``app`` under the API's own gunicorn settings."""
+    command = [sys.executable, "-m", "gunicorn", "-c", str(Path("api", "gunicorn_conf.py")), *options, app]
+    api = children.start(name, command, environment_for(settings))
+    # The bootstrap key is stored beside the start; the bare view knows no such path and answers 404.
+    api.wait_until(lambda: answers(settings.api_port, "/v1/queue") in (200, 404), START_S)
+    return api
+
+
+def start_celery(children: Children, settings: Settings, module: str) -> Child:
+    """Start ``workers.<module>`` as the README does."""
+    command = [
+        sys.executable, "-m", "celery", "-A", f"workers.{module}", "worker", "--pool=threads", "-n", f"{module}@bench",
+        "--without-gossip", "--without-mingle", "--without-heartbeat",
+    ]  # fmt: skip
+    return children.start(module, command, environment_for(settings))
+
+
+def start_stack(children: Children, settings: Settings) -> Stack:
+    """Start Redis, API, keeper and a GPU worker; returns when an engine is ready."""
+    redis = start_redis(children, settings)
+    api = start_api(children, settings)
+    keeper = start_celery(children, settings, "keeper")
+    worker = start_celery(children, settings, "app")
+    worker.wait_until(lambda: answers(settings.api_port, "/readyz") == 200, START_S)
+    return Stack(settings=settings, redis=redis, api=api, keeper=keeper, worker=worker)
+
+
+def _pings(url: str) -> bool:
+    try:
+        with Redis.from_url(url) as redis:
+            return bool(redis.ping())
+    except RedisError:
+        return False
+
+
+def answers(port: int, path: str = "/health") -> int | None:
+    """Return the HTTP status of a path on loopback; None when nobody answers."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path, headers={"X-API-Key": API_KEY})
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()

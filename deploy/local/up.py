@@ -1,0 +1,97 @@
+"""``up``: the whole stack in the foreground."""
+
+import fcntl
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from deploy.local import stack
+from deploy.local.child import ROOT
+from deploy.local.supervisor import Supervisor
+from inferq.errors import ConfigurationError
+from inferq.settings import Settings
+
+#: Where a local stack keeps its Redis data and logs, so that jobs survive a restart.
+HOME = ROOT / ".inferq"
+
+
+def up(console: Console) -> None:
+    """Run until Ctrl-C or SIGTERM; raises InferqError when a piece cannot start."""
+    settings, private = stack.local_settings()
+    stack.check_port("API_PORT", settings.api_host, settings.api_port)
+    stack.check_port("FLOWER_PORT", settings.api_host, settings.flower_port)
+    if not private and not stack.redis_answers(settings):
+        raise ConfigurationError(f"REDIS_URL: no Redis answers at {_without_password(settings.redis_url)}")
+    logs = HOME / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with _alone(HOME / "lock"):
+        supervisor = Supervisor(logs, lambda line: console.print(line, highlight=False, markup=False))
+        with ended_by_signals(supervisor):
+            try:
+                if private:
+                    supervisor.start(stack.redis_piece(settings, HOME / "redis"))
+                supervisor.start(stack.api_piece(settings))
+                supervisor.start(
+                    stack.keeper_piece(settings), stack.worker_piece(settings), stack.flower_piece(settings)
+                )
+                console.print(welcome(settings, logs), highlight=False, markup=False)
+                supervisor.watch()
+                console.print("stopping; running jobs may finish first, Ctrl-C again does not wait for them")
+            finally:
+                supervisor.stop()
+    console.print("stopped")
+
+
+def welcome(settings: Settings, logs: Path) -> str:
+    """Return what a person needs to know to use the stack."""
+    key = settings.bootstrap_api_key.get_secret_value() if settings.bootstrap_api_key else ""
+    base = f"http://{settings.api_host}:{settings.api_port}"
+    return f"""
+inferq is up.
+  API      {base}
+  Flower   http://{settings.api_host}:{settings.flower_port}
+  key      {key}
+  logs     {logs}
+
+  curl {base}/infer -H 'X-API-Key: {key}' -H 'Prefer: wait=30' \\
+       --json '{{"prompt": "What is inferq?", "max_tokens": 64}}'
+
+Ctrl-C stops everything.
+"""
+
+
+@contextmanager
+def ended_by_signals(supervisor: Supervisor) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the stack in order, and a second one at once."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if supervisor.stopping.is_set():
+            supervisor.kill()
+        supervisor.stopping.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold the lock of this checkout: two Redis servers must not write to the same files."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError("another `make up` runs in this directory; stop it first") from None
+        yield
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
