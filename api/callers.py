@@ -27,7 +27,7 @@ def accept(answer: Answer, policy: str) -> Answer:
 
     ``policy`` names the rate window in the headers; they go out with every answer.
     """
-    if answer.rate:
+    if answer.rate and "rate_headers" not in g:  # the first window a request is counted in is the one it pays for
         g.rate_headers = rate_headers(answer.rate, policy)
     match answer.outcome:
         case "unauthorized":

@@ -43,7 +43,8 @@ def _warm_up(**_: Any) -> None:
         worker.warm_up()
     except InferqError as error:
         worker.close()
-        sys.exit(f"inferq worker: the engine cannot start: {error}")
+        reason = " ".join(str(error).split())  # one line: supervisors show the last one
+        sys.exit(f"inferq worker: the engine cannot start with MODEL_NAME={settings.model_name}: {reason}")
 
 
 @worker_ready.connect

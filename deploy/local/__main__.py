@@ -14,13 +14,13 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, help="All of infer
 @app.command("up")
 def up_command() -> None:
     """Run the whole stack in the foreground until Ctrl-C."""
-    up(Console(soft_wrap=True))
+    up(Console())
 
 
 @app.command("demo")
 def demo_command() -> None:
     """Start the stack, answer a question, answer it again from the cache, and stop."""
-    demo(Console(soft_wrap=True))
+    demo(Console())
 
 
 def run() -> int:

@@ -73,7 +73,9 @@ def demo(console: Console) -> None:
     """Tell the story; raises InferqError when a piece cannot start or the answer does not come."""
     with tempfile.TemporaryDirectory(prefix="inferq-demo-") as home:
         settings, private = stack.local_settings(api_port=stack.free_port(), max_num_seqs=2)
-        supervisor = Supervisor(Path(home), lambda line: console.print(line, highlight=False, markup=False))
+        supervisor = Supervisor(
+            Path(home), lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+        )
         with ended_by_signals(supervisor):
             try:
                 console.print("Starting Redis, the API, the keeper and a worker; the engine takes about half a minute.")
@@ -101,7 +103,11 @@ def tell(console: Console, client: Client) -> None:
     accepted = client.call("POST", "/v1/jobs", _body(QUESTION))
     if accepted.status != 202:
         raise DemoFailed(f"the API answered {accepted.status}: {accepted.body.get('detail', '')}")
-    console.print(f"202 Accepted after {1000 * accepted.seconds:.1f} ms: job {accepted.body['id']}", highlight=False)
+    console.print(
+        f"202 Accepted after {1000 * accepted.seconds:.1f} ms: job {accepted.body['id']}",
+        highlight=False,
+        soft_wrap=True,
+    )
     job = follow(console, client, accepted.body, began)
     asked = time.perf_counter() - began
     if job["status"] != "completed":

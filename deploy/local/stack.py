@@ -62,7 +62,8 @@ def check_port(setting: str, host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ConfigurationError(
-                f"{setting}: port {port} cannot be used ({os.strerror(error.errno or 0).lower()}); set {setting} to a free one"
+                f"{setting}: port {port} cannot be used ({os.strerror(error.errno or 0).lower()}); "
+                f"set {setting} to a free one"
             ) from None
 
 

@@ -50,6 +50,7 @@ class _Kept:
     started: float
     delay: float = RESTART_DELAY[0]
     restart_at: float | None = None
+    ready: bool = False
 
 
 class Supervisor:
@@ -73,8 +74,7 @@ class Supervisor:
                 piece, child, took = kept.piece, kept.child, time.monotonic() - kept.started
                 if not child.alive():
                     raise PieceFailed(f"the {piece.name} did not start: {child.last_words()} (log: {child.log})")
-                if piece.ready():
-                    self._say(f"{piece.name:<8} ready after {took:4.1f} s   {piece.address}")
+                if self._became_ready(kept):
                     waiting.remove(kept)
                 elif took > piece.start_s:
                     raise PieceFailed(f"the {piece.name} is not ready after {piece.start_s:.0f} s (log: {child.log})")
@@ -103,9 +103,18 @@ class Supervisor:
         child = Child(piece.name, piece.command, piece.env, self._logs / f"{piece.name}.log")
         return _Kept(piece=piece, child=child, started=time.monotonic())
 
+    def _became_ready(self, kept: _Kept) -> bool:
+        kept.ready = kept.piece.ready()
+        if kept.ready:
+            took = time.monotonic() - kept.started
+            self._say(f"{kept.piece.name:<8} ready after {took:4.1f} s   {kept.piece.address}")
+        return kept.ready
+
     def _look_at(self, kept: _Kept) -> None:
         now = time.monotonic()
         if kept.child.alive():
+            if not kept.ready:
+                self._became_ready(kept)
             return
         if kept.restart_at is None:
             if now - kept.started > SETTLED_S:
@@ -116,4 +125,4 @@ class Supervisor:
             kept.delay = min(2 * kept.delay, RESTART_DELAY[1])
         elif now >= kept.restart_at:
             fresh = self._launch(kept.piece)
-            kept.child, kept.started, kept.restart_at = fresh.child, fresh.started, None
+            kept.child, kept.started, kept.restart_at, kept.ready = fresh.child, fresh.started, None, False

@@ -1,6 +1,7 @@
 """``up``: the whole stack in the foreground."""
 
 import fcntl
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from inferq.errors import ConfigurationError
 from inferq.settings import Settings
 
 #: Where a local stack keeps its Redis data and logs, so that jobs survive a restart.
-HOME = ROOT / ".inferq"
+HOME = Path(os.environ.get("INFERQ_HOME", ROOT / ".inferq"))
 
 
 def up(console: Console) -> None:
@@ -29,7 +30,7 @@ def up(console: Console) -> None:
     logs = HOME / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with _alone(HOME / "lock"):
-        supervisor = Supervisor(logs, lambda line: console.print(line, highlight=False, markup=False))
+        supervisor = Supervisor(logs, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
         with ended_by_signals(supervisor):
             try:
                 if private:
@@ -38,7 +39,7 @@ def up(console: Console) -> None:
                 supervisor.start(
                     stack.keeper_piece(settings), stack.worker_piece(settings), stack.flower_piece(settings)
                 )
-                console.print(welcome(settings, logs), highlight=False, markup=False)
+                console.print(welcome(settings, logs), highlight=False, markup=False, soft_wrap=True)
                 supervisor.watch()
                 console.print("stopping; running jobs may finish first, Ctrl-C again does not wait for them")
             finally:
