@@ -1,5 +1,7 @@
 """gunicorn's settings of the API, each with its reason."""
 
+import resource
+
 from inferq.errors import InferqError
 from inferq.settings import load_settings
 
@@ -9,14 +11,22 @@ except InferqError as error:
     raise SystemExit(f"inferq api: {error}") from None
 
 bind = f"{settings.api_host}:{settings.api_port}"
-# One process serves well over a thousand requests a second; more of them would take cores from an engine on the CPU.
+# One process serves about a thousand requests a second; more of them would take cores from an engine on the CPU.
 workers = settings.api_processes
-# Each long-poll holds a thread, which costs little while it waits.
+# Green threads: a thousand long-polls cost little, and nothing here computes for long (docs/decisions/0002).
 worker_class = "gevent"
-threads = 64
+# Above the bound on long-polls, so that however many wait there is room for requests that do not.
+worker_connections = settings.max_waiters + 2000
 # A long-poll may be held for 60 s; the arbiter must not take its worker for stuck.
 timeout = 90
 graceful_timeout = 30
 keepalive = 75
 accesslog = None
 control_socket_disable = True
+
+# Every connection is an open file, and many systems allow 1024 unless asked.
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+_wanted = worker_connections + 512
+if _soft != resource.RLIM_INFINITY and _soft < _wanted:
+    _most = _wanted if _hard == resource.RLIM_INFINITY else min(_wanted, _hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _hard))

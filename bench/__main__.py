@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bench import latency, throughput
+from bench import latency, throughput, waiters
 from bench.machine import describe_machine
-from bench.processes import ROOT, children
+from bench.processes import children
+from deploy.local.child import ROOT
 
 app = typer.Typer(add_completion=False)
 console = Console()
@@ -23,7 +24,9 @@ Rounds = Annotated[int, typer.Option(min=1, help="Counted rounds; one more warms
 
 @app.command()
 def main(
-    what: Annotated[list[str] | None, typer.Argument(help="latency, throughput; all when not given.")] = None,
+    what: Annotated[
+        list[str] | None, typer.Argument(help="latency, throughput, waiters; the first two when not given.")
+    ] = None,
     rounds: Rounds = 5,
     clients: Annotated[list[int] | None, typer.Option(help="Jobs in flight at once.")] = None,
     requests: Annotated[int, typer.Option(min=16, help="Requests of one latency measurement.")] = latency.HITS,
@@ -45,6 +48,11 @@ def main(
             lines = throughput.measure_throughput(started, rounds, clients or [1, 16, 64], only or [])
         print_throughput(lines)
         found["throughput"] = throughput.as_json(lines)
+    if "waiters" in chosen:
+        with tempfile.TemporaryDirectory(prefix="inferq-bench-") as logs, children(Path(logs)) as started:
+            held = waiters.measure_waiters(started)
+        print_waiters(held)
+        found["waiters"] = waiters.as_json(held)
     out.mkdir(parents=True, exist_ok=True)
     file = out / f"bench-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.json"
     file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -82,6 +90,22 @@ def print_throughput(rows: list[throughput.Row]) -> None:
             ),
             f"{row.p50_s:.2f}",
             ", ".join(f"{part} {ms:.1f}" for part, ms in row.cpu_ms_per_job.items()),
+        )
+    console.print(table)
+
+
+def print_waiters(rows: list[waiters.Row]) -> None:
+    """Print what holding long-polls costs under each worker class."""
+    table = Table("worker class", "held", "MiB", "submit p50 ms", "while held", "p99", "all answered after s")
+    for row in rows:
+        table.add_row(
+            row.worker_class,
+            str(row.held),
+            f"{row.mib:.0f}",
+            f"{row.submit_p50_ms:.2f}",
+            f"{row.submit_held_p50_ms:.2f}",
+            f"{row.submit_held_p99_ms:.2f}",
+            f"{row.all_answered_s:.2f}",
         )
     console.print(table)
 

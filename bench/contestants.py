@@ -13,9 +13,11 @@ import aiohttp
 from celery import Celery
 
 from bench.load import LIMIT_S, Failed, Load, closed_loop
-from bench.processes import Child, Children, free_port
+from bench.processes import Children, cpu_s, signal_all, wait_until
 from bench.prompts import ANSWER_TOKENS
 from bench.stack import API_KEY, START_S, Stack, answers, start_stack
+from deploy.local.child import Child
+from deploy.local.stack import free_port
 from inferq.settings import Settings, environment_for
 
 
@@ -27,24 +29,28 @@ class Contestant(ABC):
     processes: dict[str, Child]
 
     @abstractmethod
+    def __init__(self, children: Children, settings: Settings) -> None:
+        """Start, and return when the engine is warm."""
+
+    @abstractmethod
     def measure(self, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
         """Answer ``bodies`` from ``clients`` closed loops."""
 
     def rest(self) -> None:
         """Stop all processes where they are."""
         for child in self.processes.values():
-            child.signal_all(signal.SIGSTOP)
+            signal_all(child, signal.SIGSTOP)
 
     def wake(self) -> None:
         """Let all processes go on."""
         for child in self.processes.values():
-            child.signal_all(signal.SIGCONT)
+            signal_all(child, signal.SIGCONT)
 
     def cpu_s(self) -> dict[str, float]:
         """Return CPU seconds used so far, by part; what the engine's own processes use is under ``engine``."""
         spent: dict[str, float] = {}
         for name, child in self.processes.items():
-            own, below = child.cpu_s()
+            own, below = cpu_s(child)
             if name in ("worker", "server", "direct"):
                 spent[name] = own
                 spent["engine"] = below
@@ -87,7 +93,7 @@ class VllmServer(Contestant):
         self._port = free_port()
         command = [sys.executable, "-m", "bench.vllm_server", str(self._port)]
         server = children.start("vllm-server", command, {**environment_for(settings), "VLLM_NO_USAGE_STATS": "1"})
-        server.wait_until(lambda: answers(self._port, "/health") == 200, START_S)
+        wait_until(server, lambda: answers(self._port, "/health") == 200, START_S)
         self.processes = {"server": server}
 
     def measure(self, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
@@ -109,17 +115,20 @@ class Direct(Contestant):
 
     def __init__(self, children: Children, settings: Settings) -> None:
         command = [sys.executable, "-m", "bench.direct"]
-        self._child = children.start("direct", command, environment_for(settings), pipe=True)
-        line = self._child.stdout.readline()
+        child = children.start("direct", command, environment_for(settings), pipe=True)
+        assert child.process.stdin  # noqa: S101  # it was started with pipe
+        assert child.process.stdout  # noqa: S101
+        self._stdin, self._stdout = child.process.stdin, child.process.stdout
+        line = self._stdout.readline()
         if line.strip() != "ready":
-            raise Failed(f"the engine did not start; see {self._child.log}")
-        self.processes = {"direct": self._child}
+            raise Failed(f"the engine did not start; see {child.log}")
+        self.processes = {"direct": child}
 
     def measure(self, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
         """See :class:`Contestant`."""
-        self._child.stdin.write(json.dumps({"clients": clients, "prompts": [body["prompt"] for body in bodies]}) + "\n")
-        self._child.stdin.flush()
-        answer = json.loads(self._child.stdout.readline())
+        self._stdin.write(json.dumps({"clients": clients, "prompts": [body["prompt"] for body in bodies]}) + "\n")
+        self._stdin.flush()
+        answer = json.loads(self._stdout.readline())
         return Load(seconds=answer["seconds"], latencies=tuple(answer["latencies"]), tokens=answer["tokens"])
 
 

@@ -12,8 +12,9 @@ from redis import Redis
 
 from bench.bare_view import KEY
 from bench.load import Failed, Load, closed_loop, median, percentile
-from bench.processes import Children, free_port
+from bench.processes import Children
 from bench.stack import API_KEY, make_settings, start_api, start_celery, start_redis
+from deploy.local.stack import free_port
 from inferq.settings import Settings
 
 #: Requests of one measurement.
@@ -90,7 +91,7 @@ def _fill_cache(children: Children, settings: Settings, url: str, body: dict[str
                 raise Failed(f"the first answer did not come: {job['status']}")
 
     asyncio.run(ask())
-    worker.close()
+    worker.stop(10.0)
     with Redis.from_url(settings.redis_url) as redis:
         completion = next(iter(redis.scan_iter("*:cache:*")))
         redis.set(KEY, redis.get(completion))

@@ -19,7 +19,7 @@ app.conf.broker_connection_retry_on_startup = True
 _engine: dict[str, Any] = {}
 
 
-@worker_init.connect
+@worker_init.connect  # type: ignore[untyped-decorator]
 def _load(**_: Any) -> None:
     from vllm import LLM
 
@@ -29,7 +29,7 @@ def _load(**_: Any) -> None:
     _engine["llm"] = LLM(**engine_options(settings))
 
 
-@app.task(name="naive.generate")
+@app.task(name="naive.generate")  # type: ignore[untyped-decorator]
 def generate(prompt: str, max_tokens: int) -> dict[str, Any]:
     """Answer one prompt; the engine idles while the task is fetched and its result stored."""
     from vllm import SamplingParams

@@ -1,16 +1,19 @@
 """inferq as it ships, on a private Redis: the processes that measurements talk to."""
 
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
-from bench.processes import Child, Children, free_port
+from bench.processes import Children, wait_until
+from deploy.local.child import Child
+from deploy.local.redis_binary import find_redis_server
+from deploy.local.stack import free_port
 from inferq.settings import Settings, environment_for
 
 #: Seconds a process may take to start.
@@ -19,9 +22,9 @@ START_S = 180.0
 API_KEY = "iq_bench_notasecret"
 
 
-def make_settings(model: str, **changes: object) -> Settings:
+def make_settings(model: str, **changes: Any) -> Settings:
     """Return the settings all contestants share; limits are out of the way, everything else is as shipped."""
-    values = {
+    values: dict[str, Any] = {
         "redis_url": f"redis://127.0.0.1:{free_port()}",
         "cache_redis_url": "",
         "model_name": model,
@@ -53,16 +56,16 @@ class Stack:
         return f"http://127.0.0.1:{self.settings.api_port}"
 
 
-def start_redis(children: Children, settings: Settings) -> Child:
+def start_redis(children: Children, settings: Settings, *, name: str = "redis") -> Child:
     """Start a Redis that appends every write to a file, as a queue's Redis should."""
     port = settings.redis_url.rsplit(":", 1)[1]
     directory = tempfile.mkdtemp(prefix="inferq-bench-")
     command = [
-        str(shutil.which("redis-server")), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes",
+        str(find_redis_server()), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes",
         "--appendfsync", "everysec", "--dir", directory, "--loglevel", "warning",
     ]  # fmt: skip
-    redis = children.start("redis", command)
-    redis.wait_until(lambda: _pings(settings.redis_url), 10)
+    redis = children.start(name, command)
+    wait_until(redis, lambda: _pings(settings.redis_url), 10)
     return redis
 
 
@@ -78,7 +81,7 @@ def start_api(
     command = [sys.executable, "-m", "gunicorn", "-c", str(Path("api", "gunicorn_conf.py")), *options, app]
     api = children.start(name, command, environment_for(settings))
     # The bootstrap key is stored beside the start; the bare view knows no such path and answers 404.
-    api.wait_until(lambda: answers(settings.api_port, "/v1/queue") in (200, 404), START_S)
+    wait_until(api, lambda: answers(settings.api_port, "/v1/queue") in (200, 404), START_S)
     return api
 
 
@@ -97,7 +100,7 @@ def start_stack(children: Children, settings: Settings) -> Stack:
     api = start_api(children, settings)
     keeper = start_celery(children, settings, "keeper")
     worker = start_celery(children, settings, "app")
-    worker.wait_until(lambda: answers(settings.api_port, "/readyz") == 200, START_S)
+    wait_until(worker, lambda: answers(settings.api_port, "/readyz") == 200, START_S)
     return Stack(settings=settings, redis=redis, api=api, keeper=keeper, worker=worker)
 
 

@@ -38,13 +38,13 @@ class Row:
 def measure_throughput(children: Children, rounds: int, clients: Sequence[int], only: Sequence[str] = ()) -> list[Row]:
     """Start all contestants, warm them up, and measure them in turns; those who wait their turn are stopped."""
     settings = make_settings(MODEL)
+    kinds: tuple[type[Contestant], ...] = (Inferq, VllmServer, Direct, Naive)
     contestants: list[Contestant] = []
-    for contestant in (Inferq, VllmServer, Direct, Naive):
-        if only and contestant.name not in only:
+    for kind in kinds:
+        if only and kind.name not in only:
             continue
-        started = contestant(children, settings)
-        started.rest()
-        contestants.append(started)
+        contestants.append(kind(children, settings))
+        contestants[-1].rest()
     bodies = job_bodies(settings.public_model)
     loads: dict[tuple[str, int], list[Load]] = {}
     spent: dict[tuple[str, int], list[dict[str, float]]] = {}

@@ -1,4 +1,4 @@
-"""vLLM's own OpenAI-compatible server with the engine options of an inferq worker: ``python -m bench.vllm_server PORT``."""
+"""vLLM's OpenAI-compatible server with the engine options of an inferq worker: ``python -m bench.vllm_server PORT``."""
 
 import runpy
 import sys

@@ -1,10 +1,15 @@
 """Connections to Redis with bounded waiting."""
 
-from redis import Redis
+from typing import Final
+
+from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from inferq.settings import Settings
+
+#: Connections of one client at most; one Redis thread serves them all.
+CONNECTIONS: Final = 64
 
 
 def connect(url: str, settings: Settings, *, blocking: bool = False) -> "Redis":
@@ -13,8 +18,11 @@ def connect(url: str, settings: Settings, *, blocking: bool = False) -> "Redis":
     One quick retry covers a connection that died while idle; redis-py's default of ten would hold a caller for long.
     ``blocking`` is for pub/sub, where waiting for a message is not a fault.
     """
-    return Redis.from_url(
+    # Bounded: a thousand requests at once share these connections instead of opening a thousand.
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=CONNECTIONS,
+        timeout=settings.redis_timeout,
         decode_responses=True,
         socket_timeout=None if blocking else settings.redis_timeout,
         socket_connect_timeout=settings.redis_timeout,
@@ -22,6 +30,7 @@ def connect(url: str, settings: Settings, *, blocking: bool = False) -> "Redis":
         retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
         client_name="inferq",
     )
+    return Redis(connection_pool=pool)
 
 
 def job_redis(settings: Settings) -> "Redis":

@@ -217,6 +217,9 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "enable_prefix_caching": True,
+        # Free white space lets a small model fill its answer with it and never come to the point. Of vLLM's grammar
+        # backends that can forbid it, this one knows most of JSON Schema.
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
         **extra,
     }
 
@@ -225,8 +228,7 @@ def sampling_params(request: GenerationRequest, *, max_tokens: int) -> SamplingP
     """Translate a request. Only the final output is asked for: then a step of the engine costs the loop nothing."""
     structured = None
     if request.response_format is not None:
-        # Free white space lets a small model fill its answer with it and never come to the point.
-        structured = StructuredOutputsParams(json=request.response_format.json_schema, disable_any_whitespace=True)
+        structured = StructuredOutputsParams(json=request.response_format.json_schema)
     return SamplingParams(
         max_tokens=max_tokens,
         temperature=request.temperature,

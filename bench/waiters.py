@@ -1,0 +1,113 @@
+"""A thousand long-polls held open at once, under each of gunicorn's worker classes that could hold them."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import aiohttp
+
+from bench.load import Failed, percentile
+from bench.processes import Children, rss_mib
+from bench.stack import API_KEY, make_settings, start_api, start_redis
+
+#: Long-polls held at once.
+WAITERS = 1000
+#: Submits sent one after the other while they are held.
+SUBMITS = 300
+#: gunicorn's options: green threads, or as many threads as there are waiters and some more.
+CLASSES = {"gevent": ("-k", "gevent"), "gthread": ("-k", "gthread", "--threads", str(WAITERS + 64))}
+
+_HEADERS = {"X-API-Key": API_KEY}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One worker class: MiB that the waiters cost, milliseconds of a submit without and with them, and the seconds
+    from the first cancel to the answer of the last waiter.
+    """
+
+    worker_class: str
+    held: int
+    mib: float
+    submit_p50_ms: float
+    submit_held_p50_ms: float
+    submit_held_p99_ms: float
+    all_answered_s: float
+
+
+def measure_waiters(children: Children, waiters: int = WAITERS) -> list[Row]:
+    """Measure each worker class with an API and a Redis of its own; no engine runs, jobs are cancelled to end them."""
+    rows = []
+    for name, options in CLASSES.items():
+        settings = make_settings("models/demo-mistral", engine="simulated")
+        redis = start_redis(children, settings, name=f"redis-{name}")
+        api = start_api(children, settings, name=f"api-{name}", options=options)
+        url = f"http://127.0.0.1:{settings.api_port}/v1/jobs"
+        before = rss_mib(api)
+        rows.append(asyncio.run(_measure(name, url, waiters, before, lambda api=api: rss_mib(api))))
+        api.stop(5)
+        redis.stop(5)
+    return rows
+
+
+async def _measure(name: str, url: str, waiters: int, before: float, rss: Any) -> Row:
+    timeout = aiohttp.ClientTimeout(total=120)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(headers=_HEADERS, timeout=timeout, connector=connector) as session:
+        jobs = [await _submit(session, url, number) for number in range(waiters)]
+        alone = await _submits(session, url, waiters)
+        polls = [asyncio.create_task(_poll(session, f"{url}/{job}")) for job in jobs]
+        await asyncio.sleep(5)  # all of them have arrived and wait
+        held = sum(not poll.done() for poll in polls)
+        grown = rss() - before
+        crowded = await _submits(session, url, 2 * waiters)
+        began = time.perf_counter()
+        for job in jobs:
+            async with session.post(f"{url}/{job}/cancel") as response:
+                await response.read()
+        statuses = await asyncio.gather(*polls)
+        if set(statuses) != {"cancelled"}:
+            raise Failed(f"waiters were answered {set(statuses)}")
+        return Row(
+            worker_class=name,
+            held=held,
+            mib=grown,
+            submit_p50_ms=1000 * percentile(alone, 0.5),
+            submit_held_p50_ms=1000 * percentile(crowded, 0.5),
+            submit_held_p99_ms=1000 * percentile(crowded, 0.99),
+            all_answered_s=time.perf_counter() - began,
+        )
+
+
+async def _submit(session: aiohttp.ClientSession, url: str, number: int) -> str:
+    async with session.post(url, json={"prompt": f"number {number}", "max_tokens": 8}) as response:
+        if response.status != 202:
+            raise Failed(f"a submit was answered {response.status}")
+        return str((await response.json())["id"])
+
+
+async def _submits(session: aiohttp.ClientSession, url: str, start: int) -> list[float]:
+    found = []
+    for number in range(start, start + SUBMITS):
+        began = time.perf_counter()
+        await _submit(session, url, number)
+        found.append(time.perf_counter() - began)
+    return found
+
+
+async def _poll(session: aiohttp.ClientSession, url: str) -> str:
+    """Ask until the job has ended; a held request comes back after 30 s at the latest."""
+    while True:
+        async with session.get(url, headers={"Prefer": "wait=30"}) as response:
+            job = await response.json()
+        if response.status != 200:
+            raise Failed(f"a poll was answered {response.status}")
+        if job["terminal"]:
+            return str(job["status"])
+
+
+def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
+    """Return rows as plain data."""
+    return [asdict(row) for row in rows]

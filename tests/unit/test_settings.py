@@ -1,0 +1,64 @@
+"""Settings: complete in ``.env.example``, and wrong ones are named in one sentence."""
+
+import subprocess
+import sys
+
+import pytest
+
+from inferq.errors import ConfigurationError
+from inferq.settings import Settings, environment_for, load_settings
+from tests.processes import ROOT
+
+
+def example() -> dict[str, str]:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def test_env_example_names_every_setting_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    assert {name.lower() for name in example()} == set(Settings.model_fields)
+    assert Settings(_env_file=ROOT / ".env.example") == Settings(_env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RATE_LIMIT", "0"),
+        ("CACHE_TTL", "soon"),
+        ("REDIS_URL", "http://localhost"),
+        ("ENGINE", "gpt"),
+        ("GPU_MEMORY_UTIL", "1.5"),
+        ("API_PORT", "70000"),
+        ("BOOTSTRAP_API_KEY", "hunter2"),
+        ("DRAIN_GRACE", "-1"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=f"^wrong setting: {name}: "):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "gunicorn", "-c", "api/gunicorn_conf.py", "api.wsgi:app"],
+        ["-m", "celery", "-A", "workers.app", "worker"],
+        ["-m", "celery", "-A", "workers.keeper", "worker"],
+    ],
+    ids=["api", "worker", "keeper"],
+)
+def test_no_process_starts_with_a_wrong_setting(command: list[str]) -> None:
+    environment = environment_for(Settings(_env_file=None)) | {"RATE_LIMIT": "many"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert "wrong setting: RATE_LIMIT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_secrets_are_not_shown() -> None:
+    assert "whisper" not in repr(Settings(_env_file=None, bootstrap_api_key="iq_dev_whisper123"))
