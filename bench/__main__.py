@@ -30,6 +30,7 @@ def main(
     rounds: Rounds = 5,
     clients: Annotated[list[int] | None, typer.Option(help="Jobs in flight at once.")] = None,
     requests: Annotated[int, typer.Option(min=16, help="Requests of one latency measurement.")] = latency.HITS,
+    held_open: Annotated[int, typer.Option("--waiters", min=1, help="Long-polls held at once.")] = waiters.WAITERS,
     only: Annotated[list[str] | None, typer.Option(help="Only these contestants, by name.")] = None,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / "bench-results",
 ) -> None:
@@ -50,7 +51,7 @@ def main(
         found["throughput"] = throughput.as_json(lines)
     if "waiters" in chosen:
         with tempfile.TemporaryDirectory(prefix="inferq-bench-") as logs, children(Path(logs)) as started:
-            held = waiters.measure_waiters(started)
+            held = waiters.measure_waiters(started, held_open)
         print_waiters(held)
         found["waiters"] = waiters.as_json(held)
     out.mkdir(parents=True, exist_ok=True)

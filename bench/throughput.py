@@ -16,7 +16,7 @@ MODEL = "models/demo-mistral"
 #: Jobs of one measurement, by the number of clients: a few seconds each.
 JOBS = {1: 8, 16: 128, 64: 384}
 #: The naive worker does one task after the other; more of them would only take longer.
-NAIVE_JOBS = 24
+NAIVE_JOBS = 8
 
 
 @dataclass(frozen=True, kw_only=True)

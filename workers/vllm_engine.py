@@ -48,7 +48,7 @@ class VllmEngine:
         self._llm: AsyncLLM | None = None
         self._dead = False
         self._lock = threading.Lock()
-        self._running: dict[str, asyncio.Task[Completion]] = {}
+        self._running: dict[str, asyncio.Task[Any]] = {}
 
     def start(self) -> None:
         """Load the model and run one greedy and one sampled request through it, so that no job pays for first uses."""
@@ -114,11 +114,13 @@ class VllmEngine:
         llm = self._llm
         if llm is None or llm.errored:
             raise EngineDead
-        task = asyncio.ensure_future(self._generate(llm, run_id, request, salt))
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # coroutines of this class run as tasks of its loop
         self._running[run_id] = task
         try:
-            return await task
+            return await self._generate(llm, run_id, request, salt)
         except asyncio.CancelledError:
+            del self._running[run_id]  # a second abort must not disturb what follows
             await self._freed(llm)
             raise RunAborted from None
         except (EngineDeadError, EngineGenerateError) as error:
@@ -128,7 +130,7 @@ class VllmEngine:
         except VLLMClientError as error:
             raise self._refusal(error, request) from None
         finally:
-            del self._running[run_id]
+            self._running.pop(run_id, None)
 
     def _refusal(self, error: VLLMClientError, request: GenerationRequest) -> RequestFailed:
         """Say what vLLM complains of in words of ours: its own sentence may quote the prompt."""

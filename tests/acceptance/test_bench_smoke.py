@@ -1,0 +1,47 @@
+"""A short turn of every measurement: it runs, prints its table and writes its JSON. Figures are not judged here."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import ROOT
+
+
+def bench(out: Path, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *arguments, "--rounds", "1", "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = out.glob("*.json")
+    found = json.loads(file.read_text())
+    assert found["machine"]["cores"]
+    return found
+
+
+def test_latency(tmp_path: Path) -> None:
+    rows = bench(tmp_path, "latency", "--requests", "16")["latency"]
+    assert [row["request"] for row in rows] == ["bare view, one Redis round trip", "cache hit", "submit of a miss"]
+    assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows)
+
+
+def test_waiters(tmp_path: Path) -> None:
+    rows = bench(tmp_path, "waiters", "--waiters", "40")["waiters"]
+    assert {row["worker_class"]: row["held"] for row in rows} == {"gevent": 40, "gthread": 40}
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_throughput(tmp_path: Path) -> None:
+    (row,) = bench(tmp_path, "throughput", "--clients", "4", "--only", "inferq")["throughput"]
+    assert (row["contestant"], row["clients"]) == ("inferq", 4)
+    assert row["tokens_per_s"] > 0
+    assert set(row["cpu_ms_per_job"]) == {"api", "redis", "keeper", "worker", "engine"}
