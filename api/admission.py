@@ -42,7 +42,6 @@ def admit(services: Services, caller: Credential, body: JobRequest, cache: Cache
     model = _model(settings.public_model, body)
     caching = settings.cache_policy == "all" or (settings.cache_policy == "deterministic" and body.deterministic)
     reading = caching and not cache.no_cache
-    generation = body.generation()
     submission = Submission(
         job_id=job_id,
         run_id=new_id(),
@@ -50,7 +49,7 @@ def admit(services: Services, caller: Credential, body: JobRequest, cache: Cache
         model=model,
         priority="normal" if body.priority == "high" else body.priority,
         cost=body.cost,
-        fingerprint=fingerprint(generation, settings.model_name),
+        fingerprint=fingerprint(body, settings.model_name),
         scope=settings.cache_scope,
         read_cache=reading and services.cache is None,
         store=caching and not cache.no_store,
@@ -58,7 +57,7 @@ def admit(services: Services, caller: Credential, body: JobRequest, cache: Cache
         cache_status="miss" if reading else "bypass",
         max_depth=settings.max_queue_depth,
         ttl_ms=(body.result_ttl_s or settings.result_ttl) * 1000,
-        request_json=generation.model_dump_json(exclude_defaults=True),
+        request_json=body.generation_json(),
         start_ms=_ms(body.deadline.start_within_s if body.deadline else None),
         total_ms=_ms(body.deadline.total_s if body.deadline else None),
         metadata_json=json.dumps(body.metadata) if body.metadata else None,

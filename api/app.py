@@ -1,8 +1,11 @@
 """The Flask application factory."""
 
 import re
+from typing import Any
 
+import orjson
 from flask import Flask, Response, g, request
+from flask.json.provider import JSONProvider
 
 from api import errors, infer, jobs, ops
 from api.schemas import MAX_BODY
@@ -17,7 +20,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """Build the API; raises ConfigurationError when a setting is wrong."""
     settings = settings or load_settings()
     app = Flask("api", static_folder=None)
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it, its base class does not
+    app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.extensions["inferq"] = make_services(settings)
     errors.init_app(app)
@@ -28,12 +31,23 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
+class OrjsonProvider(JSONProvider):
+    """JSON of answers by orjson: a few microseconds instead of fifty for a job."""
+
+    def dumps(self, obj: Any, **_: Any) -> str:
+        """Return ``obj`` as JSON."""
+        return orjson.dumps(obj).decode()
+
+    def loads(self, s: str | bytes, **_: Any) -> Any:
+        """Return what the JSON text ``s`` says."""
+        return orjson.loads(s)
+
+
 def _name_request() -> None:
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
 
 
 def _finish(response: Response) -> Response:
-    response.headers["X-Request-ID"] = g.get("request_id", "")
-    response.headers.update(g.get("rate_headers", {}))
+    response.headers.extend({"X-Request-ID": g.get("request_id", ""), **g.get("rate_headers", {})})
     return response

@@ -13,7 +13,8 @@ def wait_of(request: Request, most: int) -> int:
 
     A bare ``wait``, as some hosted APIs use it, means as long as possible.
     """
-    match = _WAIT.search(request.headers.get("Prefer", ""))
+    preferences = request.headers.get("Prefer")
+    match = _WAIT.search(preferences) if preferences else None
     if match is None:
         return 0
     return most if match[1] is None else min(int(match[1]), most)

@@ -1,5 +1,6 @@
 """vLLM's OpenAI-compatible server with the engine options of an inferq worker: ``python -m bench.vllm_server PORT``."""
 
+import json
 import runpy
 import sys
 
@@ -14,7 +15,7 @@ def arguments(port: int) -> list[str]:
     found = ["--disable-uvicorn-access-log"]
     for name, value in options.items():
         switch = "--" + name.replace("_", "-")
-        found += [switch] if value is True else [switch, str(value)]
+        found += [switch] if value is True else [switch, json.dumps(value) if isinstance(value, dict) else str(value)]
     return found
 
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Final, Self
 
-from inferq.requests import GenerationRequest
+from inferq.requests import GENERATION_FIELDS, GenerationRequest
 
 #: Raise when the meaning of a fingerprint or of a stored completion changes.
 VERSION: Final = 1
@@ -15,7 +15,7 @@ VERSION: Final = 1
 NOT_DETERMINING: Final[frozenset[str]] = frozenset()
 
 #: The model is named by the caller's arguments: what it resolves to counts, not how the client wrote it.
-_LEFT_OUT: Final = set(NOT_DETERMINING) | {"model"}
+_DETERMINING: Final = set(GENERATION_FIELDS - NOT_DETERMINING - {"model"})
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 #: Finish reasons whose text is the model's whole answer to the request.
@@ -25,10 +25,10 @@ CACHEABLE: Final = frozenset({"stop", "length"})
 def fingerprint(request: GenerationRequest, model: str, revision: str = "") -> str:
     """Return the SHA-256 (64 hex digits) of everything that determines the output.
 
-    ``request`` has the fields of a GenerationRequest only (``generation()``). Canonical JSON: sorted keys, no white
-    space, every field with its default filled in, the model resolved to its name and revision.
+    Canonical JSON: sorted keys, no white space, every field that reaches the engine with its default filled in, the
+    model resolved to its name and revision.
     """
-    fields = request.model_dump(mode="json", exclude=_LEFT_OUT)
+    fields = request.model_dump(mode="json", include=_DETERMINING)
     canonical = _CANONICAL.encode({"v": VERSION, "model": model, "revision": revision, "request": fields})
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -1,8 +1,9 @@
 """The API's side of the record: submit, read, list, cancel, erase. One Lua call each."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from inferq.credentials import Credential
 from inferq.ids import new_id
@@ -85,7 +86,7 @@ class JobStore:
         }
         optional = {"start_ms": s.start_ms, "total_ms": s.total_ms, "metadata": s.metadata_json}
         fields.update({name: value for name, value in optional.items() if value is not None})
-        return _answer(self._scripts("submit", json.dumps(fields), s.request_json))
+        return _answer(self._scripts("submit", _json(fields), s.request_json))
 
     def identify(self, caller: Credential, *, request: str, window: str) -> Answer:
         """Authenticate, counted once per ``request`` in ``window`` (requests or polls).
@@ -93,14 +94,14 @@ class JobStore:
         Outcomes: unauthorized, limited, known (``rest``: Redis's time in ms).
         """
         limit = self._requests if window == "requests" else self._polls
-        return _answer(self._scripts("identify", json.dumps(self._caller(caller, limit, request=request)), window))
+        return _answer(self._scripts("identify", _json(self._caller(caller, limit, request=request)), window))
 
     def read(self, caller: Credential, job_id: str, *, request: str | None = None) -> Answer:
         """Outcomes: unauthorized, limited, unknown, gone, job (``rest``: the Job and Redis's time in ms).
 
         Reads that share ``request`` count as one in the window: a long-poll is one poll.
         """
-        poll = json.dumps({**self._caller(caller, self._polls, request=request or new_id()), "job": job_id})
+        poll = _json({**self._caller(caller, self._polls, request=request or new_id()), "job": job_id})
         answer = _answer(self._scripts("read", poll))
         if answer.outcome != "job":
             return answer
@@ -143,8 +144,8 @@ class JobStore:
         ]
         return Answer(outcome="overview", tenant=answer.tenant, rate=answer.rate, rest=(states, running))
 
-    def _poll(self, caller: Credential, **fields: str | int) -> str:
-        return json.dumps({**self._caller(caller, self._polls, request=new_id()), **fields})
+    def _poll(self, caller: Credential, **fields: str | int) -> bytes:
+        return _json({**self._caller(caller, self._polls, request=new_id()), **fields})
 
     @staticmethod
     def _caller(caller: Credential, limit: int, *, request: str) -> dict[str, str | int]:
@@ -160,6 +161,10 @@ class EngineState:
     oldest_s: float
     slots: int
     workers: tuple[dict[str, str], ...]
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    return orjson.dumps(fields)
 
 
 def _answer(reply: list[Any]) -> Answer:

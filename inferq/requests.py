@@ -1,6 +1,6 @@
 """The generation request: what a client may ask of an engine, validated once at the door."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -56,11 +56,9 @@ class GenerationRequest(Sampling):
             raise ValueError("give either prompt or messages")
         return self
 
-    def generation(self) -> "GenerationRequest":
-        """Return only the fields of a generation request, of this class or of one that adds job fields."""
-        return GenerationRequest.model_construct(
-            **{name: getattr(self, name) for name in GenerationRequest.model_fields}
-        )
+    def generation_json(self) -> str:
+        """Return the JSON of what reaches the engine, without defaults; a subclass's further fields stay out."""
+        return self.model_dump_json(include=set(GENERATION_FIELDS), exclude_defaults=True)
 
     @property
     def estimated_prompt_tokens(self) -> int:
@@ -77,3 +75,7 @@ class GenerationRequest(Sampling):
     def deterministic(self) -> bool:
         """Whether the same request should give the same text again: greedy, or seeded."""
         return self.temperature == 0 or self.seed is not None
+
+
+#: The fields that reach the engine.
+GENERATION_FIELDS: Final = frozenset(GenerationRequest.model_fields)
