@@ -23,7 +23,7 @@ def job_body(job: Job) -> dict[str, Any]:
         "cache": {"status": job.cache, "age_s": None},
         "output": None if job.output is None else {"text": job.output, "finish_reason": job.finish_reason},
         "error": _error(job),
-        "usage": None if job.completion_tokens is None else _usage(job.prompt_tokens or 0, job.completion_tokens),
+        "usage": None if job.completion_tokens is None else _usage(job.prompt_tokens, job.completion_tokens),
         "metrics": {
             "queue_s": _span(job.created_ms, job.started_ms),
             "ttft_s": None if job.ttft_ms is None else job.ttft_ms / 1000,
@@ -84,7 +84,7 @@ def _error(job: Job) -> dict[str, Any] | None:
     return {"code": job.error.code, "message": job.error.message, "retryable": job.error.retryable}
 
 
-def _usage(prompt: int, completion: int) -> dict[str, int]:
+def _usage(prompt: int | None, completion: int) -> dict[str, int | None]:
     return {"prompt_tokens": prompt, "completion_tokens": completion}
 
 

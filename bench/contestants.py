@@ -15,7 +15,7 @@ from celery import Celery
 from bench.load import LIMIT_S, Failed, Load, closed_loop
 from bench.processes import Children, cpu_s, signal_all, wait_until
 from bench.prompts import ANSWER_TOKENS
-from bench.stack import API_KEY, START_S, Stack, answers, start_stack
+from bench.stack import API_KEY, START_S, Stack, answers, start_redis, start_stack
 from deploy.local.child import Child
 from deploy.local.stack import free_port
 from inferq.settings import Settings, environment_for
@@ -138,14 +138,15 @@ class Naive(Contestant):
     name = "naive Celery worker"
 
     def __init__(self, children: Children, settings: Settings) -> None:
-        # Database 1 of the same Redis: its tasks must not meet inferq's.
-        self._settings = settings.model_copy(update={"redis_url": settings.redis_url + "/1"})
+        # A Redis of its own: inferq's is stopped while this one is measured.
+        self._settings = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}"})
+        redis = start_redis(children, self._settings, name="redis-naive")
         command = [
             sys.executable, "-m", "celery", "-A", "bench.naive", "worker", "--pool=solo", "-n", "naive@bench",
             "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=warning",
         ]  # fmt: skip
         worker = children.start("naive", command, environment_for(self._settings))
-        self.processes = {"worker": worker}
+        self.processes = {"redis": redis, "worker": worker}
         url = self._settings.redis_url
         self._app = Celery("naive", broker=url, backend=url, set_as_current=False)
         until = time.monotonic() + START_S

@@ -21,14 +21,14 @@ class Children:
 
     def __init__(self, directory: Path) -> None:
         """Keep the processes' logs in ``directory``."""
-        self._directory = directory
+        self.directory = directory
         self._started: list[Child] = [start_guard(directory / "guard.log")]
 
     def start(
         self, name: str, command: list[str], env: Mapping[str, str] | None = None, *, pipe: bool = False
     ) -> Child:
         """Start a process that logs into a file of its name."""
-        child = Child(name, command, os.environ if env is None else env, self._directory / f"{name}.log", pipe=pipe)
+        child = Child(name, command, os.environ if env is None else env, self.directory / f"{name}.log", pipe=pipe)
         self._started.append(child)
         return child
 

@@ -1,7 +1,6 @@
 """inferq as it ships, on a private Redis: the processes that measurements talk to."""
 
 import sys
-import tempfile
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -59,10 +58,11 @@ class Stack:
 def start_redis(children: Children, settings: Settings, *, name: str = "redis") -> Child:
     """Start a Redis that appends every write to a file, as a queue's Redis should."""
     port = settings.redis_url.rsplit(":", 1)[1]
-    directory = tempfile.mkdtemp(prefix="inferq-bench-")
+    directory = children.directory / f"{name}-data"
+    directory.mkdir()
     command = [
         str(find_redis_server()), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes",
-        "--appendfsync", "everysec", "--dir", directory, "--loglevel", "warning",
+        "--appendfsync", "everysec", "--dir", str(directory), "--loglevel", "warning",
     ]  # fmt: skip
     redis = children.start(name, command)
     wait_until(redis, lambda: _pings(settings.redis_url), 10)

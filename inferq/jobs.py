@@ -54,6 +54,7 @@ class Job:
     output: str | None = None
     finish_reason: str | None = None
     prompt_tokens: int | None = None
+    #: While the job runs: as of the worker's last heartbeat.
     completion_tokens: int | None = None
     #: From the start of the attempt to its first token.
     ttft_ms: int | None = None
@@ -74,6 +75,7 @@ class Job:
         """Build a job from the hashes ``job`` and ``run`` that the scripts return (the run may be gone: empty)."""
         status = JobStatus(job["status"])
         done = status is JobStatus.COMPLETED
+        running = status in (JobStatus.IN_PROGRESS, JobStatus.CANCELLING)
         error = None
         if "error_code" in job:
             error = JobError(
@@ -94,7 +96,7 @@ class Job:
             output=output,
             finish_reason=run.get("finish_reason") if done else None,
             prompt_tokens=_whole(run, "prompt_tokens") if done else None,
-            completion_tokens=_whole(run, "completion_tokens") if done else None,
+            completion_tokens=_whole(run, "completion_tokens" if done else "tokens") if running or done else None,
             ttft_ms=_whole(run, "ttft_ms") if done else None,
             error=error,
             ran=job["ran"] == "1" if "ran" in job else None,

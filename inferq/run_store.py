@@ -66,12 +66,17 @@ class RunStore:
         )
         return claimed, bells
 
-    def heartbeat(self, held: Iterable[tuple[str, int]], said: Mapping[str, str]) -> tuple[dict[str, str], int]:
-        """Renew the leases of ``held`` (run, fence) pairs; returns the runs to stop with the reason, and bells."""
-        pairs: list[str | int] = []
+    def heartbeat(
+        self, held: Iterable[tuple[str, int]], said: Mapping[str, str], written: Mapping[str, int] | None = None
+    ) -> tuple[dict[str, str], int]:
+        """Renew the leases of ``held`` (run, fence) pairs; returns the runs to stop with the reason, and bells.
+
+        ``written`` says how many tokens a run has so far.
+        """
+        runs: list[str | int] = []
         for run, fence in held:
-            pairs += [run, fence]
-        reply = self._scripts("heartbeat", self.worker, self.engine, self._lease_ms, json.dumps(dict(said)), *pairs)
+            runs += [run, fence, (written or {}).get(run, 0)]
+        reply = self._scripts("heartbeat", self.worker, self.engine, self._lease_ms, json.dumps(dict(said)), *runs)
         return dict(zip(reply[1::2], reply[2::2], strict=True)), reply[0]
 
     def leave(self) -> None:

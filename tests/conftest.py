@@ -1,7 +1,7 @@
 """Fixtures that everything uses: real Redis servers, settings, stores, the API's test client."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,16 @@ def api_key(redis: Redis) -> str:
 def client(settings: Settings, api_key: str) -> Iterator[FlaskClient]:
     with api_client(settings, api_key) as client:
         yield client
+
+
+OpenClient = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def open_client() -> Iterator[OpenClient]:
+    """Opens clients, each of an API of its own, that end with the test: ``open_client(settings, api_key)``."""
+    with ExitStack() as opened:
+        yield lambda settings, api_key="": opened.enter_context(api_client(settings, api_key))
 
 
 @contextmanager

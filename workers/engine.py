@@ -28,6 +28,9 @@ class Engine(Protocol):
     def abort_all(self) -> None:
         """Abort every run the engine has."""
 
+    def written(self) -> dict[str, int]:
+        """Return how many tokens each running run has so far."""
+
     @property
     def dead(self) -> bool:
         """Whether the engine can serve no more."""

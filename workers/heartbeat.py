@@ -65,7 +65,7 @@ class Heartbeat:
             "pid": str(os.getpid()),
         }
         try:
-            stop, bells = self._store.heartbeat(self._held.pairs(), said)
+            stop, bells = self._store.heartbeat(self._held.pairs(), said, self._engine.written())
         except StoreUnavailable as error:
             log.warning("heartbeat_missed", reason=str(error))
             return

@@ -26,6 +26,7 @@ class _Sequence:
     """One run inside the engine."""
 
     words: list[str]
+    steps: int
     steps_left: int
     hangs: bool
     began: float
@@ -58,9 +59,11 @@ class SimulatedEngine:
         if "simulate:fails" in text:
             raise RequestFailed("simulated_failure", "the simulated engine was told to fail this request")
         words = simulated_words(text, request.seed or 0, request.max_tokens)
+        steps = len(words) * (SLOW_FACTOR if "simulate:slow" in text else 1)
         sequence = _Sequence(
             words=words,
-            steps_left=len(words) * (SLOW_FACTOR if "simulate:slow" in text else 1),
+            steps=steps,
+            steps_left=steps,
             hangs="simulate:hangs" in text,
             began=self._clock(),
         )
@@ -98,6 +101,14 @@ class SimulatedEngine:
         """See :class:`workers.engine.Engine`."""
         for run_id in list(self._running):
             self.abort(run_id)
+
+    def written(self) -> dict[str, int]:
+        """See :class:`workers.engine.Engine`."""
+        with self._lock:
+            return {
+                run_id: len(one.words) * (one.steps - one.steps_left) // one.steps
+                for run_id, one in self._running.items()
+            }
 
     @property
     def dead(self) -> bool:

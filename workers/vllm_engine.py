@@ -81,6 +81,14 @@ class VllmEngine:
         for run_id in list(self._running):
             self.abort(run_id)
 
+    def written(self) -> dict[str, int]:
+        """See :class:`workers.engine.Engine`. Asked every few seconds, so that no step has to report it."""
+        llm = self._llm
+        if llm is None:
+            return {}
+        states = llm.output_processor.request_states.copy().values()
+        return {one.external_req_id: one.detokenizer.num_output_tokens() for one in states if one.detokenizer}
+
     @property
     def dead(self) -> bool:
         """See :class:`workers.engine.Engine`."""

@@ -72,7 +72,7 @@ class Client:
 def demo(console: Console) -> None:
     """Tell the story; raises InferqError when a piece cannot start or the answer does not come."""
     with tempfile.TemporaryDirectory(prefix="inferq-demo-") as home:
-        settings, private = stack.local_settings(api_port=stack.free_port(), max_num_seqs=2)
+        settings, private = stack.local_settings(api_port=stack.free_port(), max_num_seqs=2, lease=2.0)
         supervisor = Supervisor(
             Path(home), lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
         )
@@ -114,32 +114,31 @@ def tell(console: Console, client: Client) -> None:
         raise DemoFailed(f"the job is {job['status']}: {(job['error'] or {}).get('message', '')}")
     console.print(Panel(job["output"]["text"], title="the answer", expand=False))
     again = client.call("POST", "/v1/jobs", _body(QUESTION))
-    console.print(comparison(job, asked, again))
+    console.print(comparison(accepted, job, asked, again))
 
 
 def follow(console: Console, client: Client, job: dict[str, Any], began: float) -> dict[str, Any]:
     """Show where the job is until it has ended; returns it."""
     with Live(console=console, auto_refresh=False, transient=False) as live:
         shown = ""
-        tag = ""
         while True:
             seconds = time.perf_counter() - began
             line = where(job, seconds)
             # On a terminal the line changes in place; elsewhere each new state is a line of its own.
             if console.is_terminal:
                 live.update(Text(line), refresh=True)
-            elif job["status"] != shown:
+            elif (state := line.rpartition("   ")[0]) != shown:
                 live.console.print(line, highlight=False)
-            shown = job["status"]
+                shown = state
             if job["terminal"]:
                 return job
             if seconds > PATIENCE_S:
                 raise DemoFailed(f"the job is still {job['status']} after {seconds:.0f} s")
-            reply = client.call("GET", f"/v1/jobs/{job['id']}", If_None_Match=tag)
-            tag = reply.headers["ETag"] if job["status"] != "queued" else ""
-            if reply.status == 200:
-                job = reply.body
             time.sleep(0.1)
+            reply = client.call("GET", f"/v1/jobs/{job['id']}")
+            if reply.status != 200:
+                raise DemoFailed(f"the API answered {reply.status}: {reply.body.get('detail', '')}")
+            job = reply.body
 
 
 def where(job: dict[str, Any], seconds: float) -> str:
@@ -147,7 +146,8 @@ def where(job: dict[str, Any], seconds: float) -> str:
     if job["status"] == "queued":
         return f"queued, position {job['queue']['position']}   {seconds:5.1f} s"
     if job["status"] == "in_progress":
-        return f"in progress, attempt {job['attempt']}   {seconds:5.1f} s"
+        tokens = (job["usage"] or {"completion_tokens": 0})["completion_tokens"]
+        return f"in progress, {tokens} tokens   {seconds:5.1f} s"
     usage = job["usage"] or {"completion_tokens": 0}
     metrics = job["metrics"]
     return (
@@ -156,13 +156,13 @@ def where(job: dict[str, Any], seconds: float) -> str:
     )
 
 
-def comparison(job: dict[str, Any], asked_s: float, again: Reply) -> Table:
+def comparison(accepted: Reply, job: dict[str, Any], asked_s: float, again: Reply) -> Table:
     """Return both ways to the same answer side by side."""
     same = (again.body.get("output") or {}).get("text") == job["output"]["text"]
     table = Table("", "asked first", "asked again", title="the same question twice")
-    table.add_row("HTTP status", "202, then polled", str(again.status))
+    table.add_row("HTTP status", f"{accepted.status}, then polled", str(again.status))
     table.add_row("cache", job["cache"]["status"], again.body["cache"]["status"])
-    table.add_row("Cache-Status", "inferq; fwd=miss", again.headers["Cache-Status"] or "")
+    table.add_row("Cache-Status", accepted.headers["Cache-Status"], again.headers["Cache-Status"])
     table.add_row("answer", f"{job['usage']['completion_tokens']} tokens", "the same" if same else "another")
     table.add_row("latency", f"{1000 * asked_s:.0f} ms", f"{1000 * again.seconds:.1f} ms", style="bold")
     return table

@@ -72,7 +72,7 @@ end
 -- Puts a running run back into its queue under its old tag and lets its members wait again.
 local function requeue(run, r)
   redis.call('ZREM', K.leases, run)
-  redis.call('HSET', K.run(run), 'status', 'queued', 'worker', '', 'slot', '')
+  redis.call('HSET', K.run(run), 'status', 'queued', 'worker', '', 'slot', '', 'tokens', 0)
   redis.call('ZADD', K.queue(r.engine), r.tag, run)
   redis.call('PUBLISH', K.work(r.engine), '')
   for _, job in ipairs(redis.call('ZRANGE', K.members(run), 0, -1)) do

@@ -1,18 +1,19 @@
 -- Renews the leases of all runs that a worker has in memory and records what the worker says of itself.
 -- ARGV 1: worker id  2: engine  3: lease in ms  4: JSON {state, slots, running, model, host, pid, ...} (values: strings)
---      5..: run, fence, run, fence, ...
+--      5..: run, fence, tokens written so far, run, fence, tokens, ...
 -- Keys:  worker engine_workers engine engines run leases bells
 -- Reply: {bells, run, reason, run, reason, ...}; reason is lost, cancelled or expired: stop that run.
 -- Replay: renewing twice is renewing.
 local worker, engine, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now = now_ms()
 local stop = {0}
-for i = 5, #ARGV, 2 do
+for i = 5, #ARGV, 3 do
   local r = redis.call('HMGET', K.run(ARGV[i]), 'status', 'fence', 'abort')
   if r[1] ~= 'in_progress' or r[2] ~= ARGV[i + 1] then
     stop[#stop + 1] = ARGV[i]; stop[#stop + 1] = 'lost'
   else
     redis.call('ZADD', K.leases, now + lease, ARGV[i])
+    redis.call('HSET', K.run(ARGV[i]), 'tokens', ARGV[i + 2])
     if r[3] then stop[#stop + 1] = ARGV[i]; stop[#stop + 1] = r[3] end
   end
 end

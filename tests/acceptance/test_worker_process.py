@@ -116,6 +116,16 @@ def test_sigterm_lets_short_jobs_finish_and_hands_long_ones_back_without_a_strik
     assert finished(client, long)[0]["status"] == "completed"
 
 
+def test_a_running_job_says_how_many_tokens_it_has(client: FlaskClient, running: Stack) -> None:
+    running.worker(simulated_step=0.05)
+    ready(client)
+    job = submit(client, "simulate:slow")
+    until(lambda: ((client.get(f"/v1/jobs/{job}").json["usage"]) or {}).get("completion_tokens"), 20, "tokens are told")
+    body = client.get(f"/v1/jobs/{job}").json
+    assert body["status"] == "in_progress"
+    assert body["usage"]["prompt_tokens"] is None
+
+
 def test_a_failed_request_fails_alone(client: FlaskClient, running: Stack) -> None:
     running.worker()
     ready(client)

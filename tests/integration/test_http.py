@@ -8,14 +8,13 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from api.app import create_app
 from inferq.completion_cache import CachedCompletion
 from inferq.credentials import KeyRing
 from inferq.ids import new_id
 from inferq.run_store import ClaimedRun, Completion, RunStore
 from inferq.scripts import Scripts
 from inferq.settings import Settings
-from tests.conftest import make_settings
+from tests.conftest import OpenClient, make_settings
 from tests.redis_server import RedisServer
 
 
@@ -162,9 +161,10 @@ def test_a_submit_that_waits_is_answered_with_the_result(client: FlaskClient, wo
     assert (answer.status_code, answer.json["output"]["text"]) == (200, "worth it")
 
 
-def test_waiters_above_the_bound_are_answered_at_once(redis_server: RedisServer, api_key: str) -> None:
-    client = create_app(make_settings(redis_server.url, max_waiters=1)).test_client()
-    client.environ_base["HTTP_X_API_KEY"] = api_key
+def test_waiters_above_the_bound_are_answered_at_once(
+    open_client: OpenClient, redis_server: RedisServer, api_key: str
+) -> None:
+    client = open_client(make_settings(redis_server.url, max_waiters=1), api_key)
     url = submit(client)["urls"]["self"]
     with client.application.extensions["inferq"].waiters.watch(new_id()):
         assert client.get(url, headers={"Prefer": "wait=30"}).json["status"] == "queued"
@@ -244,9 +244,10 @@ def test_health_and_readiness_are_different_questions(client: FlaskClient, worke
     assert client.get("/readyz").status_code == 200
 
 
-def test_rate_limit_headers_and_429_with_the_violated_policy(settings: Settings, redis: Redis) -> None:
-    client = create_app(settings).test_client()
-    client.environ_base["HTTP_X_API_KEY"] = KeyRing(redis).create("acme", requests=2)
+def test_rate_limit_headers_and_429_with_the_violated_policy(
+    open_client: OpenClient, settings: Settings, redis: Redis
+) -> None:
+    client = open_client(settings, KeyRing(redis).create("acme", requests=2))
     first = client.post("/v1/jobs", json={"prompt": "a"})
     assert first.headers["RateLimit-Policy"] == '"requests";q=2;w=60'
     assert first.headers["RateLimit"].startswith('"requests";r=1;t=')
@@ -269,15 +270,17 @@ def test_rate_limit_headers_and_429_with_the_violated_policy(settings: Settings,
     ],
 )
 @pytest.mark.parametrize("body", [b'{"prompt": "hi"}', b"{"])
-def test_without_a_valid_key_nobody_gets_in(settings: Settings, headers: dict[str, str], body: bytes) -> None:
-    client = create_app(settings).test_client()
+def test_without_a_valid_key_nobody_gets_in(
+    open_client: OpenClient, settings: Settings, headers: dict[str, str], body: bytes
+) -> None:
+    client = open_client(settings)
     answer = client.post("/v1/jobs", data=body, content_type="application/json", headers=headers)
     problem(answer, 401, "unauthorized")
     assert answer.headers["WWW-Authenticate"].startswith("Bearer")
 
 
-def test_both_ways_to_send_a_key_work(settings: Settings, api_key: str) -> None:
-    client = create_app(settings).test_client()
+def test_both_ways_to_send_a_key_work(open_client: OpenClient, settings: Settings, api_key: str) -> None:
+    client = open_client(settings)
     assert client.get("/v1/jobs", headers={"Authorization": f"Bearer {api_key}"}).status_code == 200
     assert client.get("/v1/jobs", headers={"X-API-Key": api_key}).status_code == 200
 
@@ -371,12 +374,13 @@ def test_every_answer_carries_a_request_id(client: FlaskClient) -> None:
     assert made.headers["X-Request-ID"] == made.json["request_id"]
 
 
-def test_when_redis_is_down_submits_are_503_and_work_again_when_it_is_back(own_redis_server: RedisServer) -> None:
+def test_when_redis_is_down_submits_are_503_and_work_again_when_it_is_back(
+    open_client: OpenClient, own_redis_server: RedisServer
+) -> None:
     settings = make_settings(own_redis_server.url, redis_timeout=0.5)
     with own_redis_server.client() as redis:
         key = KeyRing(redis).create("acme")
-    client = create_app(settings).test_client()
-    client.environ_base["HTTP_X_API_KEY"] = key
+    client = open_client(settings, key)
     submit(client)
     own_redis_server.kill()
     for answer in (client.post("/v1/jobs", json={"prompt": "hi"}), client.get("/v1/jobs")):
@@ -394,12 +398,11 @@ def test_when_redis_is_down_submits_are_503_and_work_again_when_it_is_back(own_r
 
 
 def test_completions_on_their_own_redis_are_found_and_missed_without_harm(
-    redis_server: RedisServer, own_redis_server: RedisServer, api_key: str
+    redis_server: RedisServer, own_redis_server: RedisServer, api_key: str, open_client: OpenClient
 ) -> None:
     settings = make_settings(redis_server.url)
     settings = settings.model_copy(update={"cache_redis_url": own_redis_server.url, "redis_timeout": 0.5})
-    client = create_app(settings).test_client()
-    client.environ_base["HTTP_X_API_KEY"] = api_key
+    client = open_client(settings, api_key)
     submit(client)
     entry = CachedCompletion(
         text="from afar", finish_reason="stop", prompt_tokens=1, completion_tokens=1, model="m", stored_ms=0
