@@ -1,9 +1,10 @@
 """Completions that answer repeated requests: fingerprint and stored form."""
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final, Self
+
+import orjson
 
 from inferq.requests import GENERATION_FIELDS, GenerationRequest
 
@@ -16,7 +17,6 @@ NOT_DETERMINING: Final[frozenset[str]] = frozenset()
 
 #: The model is named by the caller's arguments: what it resolves to counts, not how the client wrote it.
 _DETERMINING: Final = set(GENERATION_FIELDS - NOT_DETERMINING - {"model"})
-_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 #: Finish reasons whose text is the model's whole answer to the request.
 CACHEABLE: Final = frozenset({"stop", "length"})
@@ -29,8 +29,8 @@ def fingerprint(request: GenerationRequest, model: str, revision: str = "") -> s
     model resolved to its name and revision.
     """
     fields = request.model_dump(mode="json", include=_DETERMINING)
-    canonical = _CANONICAL.encode({"v": VERSION, "model": model, "revision": revision, "request": fields})
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    determining = {"v": VERSION, "model": model, "revision": revision, "request": fields}
+    return hashlib.sha256(orjson.dumps(determining, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +47,9 @@ class CachedCompletion:
 
     def to_json(self) -> str:
         """Return the stored form."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return orjson.dumps(self).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read the stored form; raises TypeError or ValueError when it is not one."""
-        return cls(**json.loads(text))
+        return cls(**orjson.loads(text))

@@ -1,9 +1,10 @@
 """The worker's side of the record: claim, heartbeat, complete, fail, release. One Lua call each, fenced."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from inferq.completion_cache import CachedCompletion
 from inferq.scripts import Scripts
@@ -76,7 +77,7 @@ class RunStore:
         runs: list[str | int] = []
         for run, fence in held:
             runs += [run, fence, (written or {}).get(run, 0)]
-        reply = self._scripts("heartbeat", self.worker, self.engine, self._lease_ms, json.dumps(dict(said)), *runs)
+        reply = self._scripts("heartbeat", self.worker, self.engine, self._lease_ms, orjson.dumps(dict(said)), *runs)
         return dict(zip(reply[1::2], reply[2::2], strict=True)), reply[0]
 
     def leave(self) -> None:
@@ -95,7 +96,7 @@ class RunStore:
             "cache_ttl_s": cache_ttl_s,
         }
         entry = cache_entry.to_json() if cache_entry else ""
-        return bool(self._scripts("complete", run.id, run.fence, completion.text, json.dumps(details), entry))
+        return bool(self._scripts("complete", run.id, run.fence, completion.text, orjson.dumps(details), entry))
 
     def fail(self, run: ClaimedRun, *, code: str, message: str, retryable: bool) -> bool:
         """End the run with an error; False when the attempt is not this worker's any more."""

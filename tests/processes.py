@@ -59,6 +59,8 @@ class Process:
         if self.alive():
             self._process.kill()
             self._process.wait()
+        # The worker's own guard ends them and removes their files; what it leaves within 5 s is a matter of ours.
+        psutil.wait_procs(left, timeout=5)
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -70,7 +70,7 @@ class Worker:
     def warm_up(self) -> None:
         """Make the engine ready; blocks. Nothing is consumed before this returns."""
         began = time.monotonic()
-        start_guard(os.getpid())
+        start_guard()
         self.heartbeat.start()
         self.engine.start()
         self.listener.start()

@@ -9,13 +9,16 @@ from typing import Any, Final, TypeVar
 
 import psutil
 import structlog
+import uvloop
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.envs import enable_envs_cache
 from vllm.exceptions import VLLMClientError
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.renderers.inputs.preprocess import parse_model_prompt
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
@@ -43,7 +46,7 @@ class VllmEngine:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.slots = settings.max_num_seqs
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
         self._llm: AsyncLLM | None = None
         self._dead = False
@@ -62,6 +65,8 @@ class VllmEngine:
                 )
             for request in _warm_up_requests():
                 self.generate("warm-up", request, "warm-up")
+            # As vLLM's own server does: what is loaded by now stays, and the collector need not walk it again.
+            freeze_gc_heap()
         except EngineDead:
             raise
         except Exception as error:  # vLLM raises nearly anything here; the operator needs its words
@@ -112,6 +117,7 @@ class VllmEngine:
         # The service counts its own metrics; nothing is reported to vLLM's authors.
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # noqa: TID251  # vLLM's own switch, not a setting of ours
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_options(self._settings)))
+        enable_envs_cache()  # it asks the environment several times in each step
 
     def _cancel(self, run_id: str) -> None:
         task = self._running.get(run_id)

@@ -12,6 +12,8 @@ import psutil
 
 #: The repository: where commands run and relative paths start.
 ROOT = Path(__file__).resolve().parents[2]
+#: Seconds that descendants get to follow a process that has ended; a worker's guard tidies up in them.
+TIDY_S = 4.0
 
 
 class Child:
@@ -64,6 +66,9 @@ class Child:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(grace_s)
+            self.process.kill()
+            self.process.wait()
+            psutil.wait_procs(left, timeout=TIDY_S)
         self.kill(left)
 
     def kill(self, also: list[psutil.Process] | None = None) -> None:

@@ -1,5 +1,6 @@
 """Which processes make up inferq on one machine, and with which settings."""
 
+import contextlib
 import http.client
 import os
 import secrets
@@ -47,11 +48,13 @@ def local_settings(**overrides: Any) -> tuple[Settings, bool]:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of loopback that nobody listens on, below those that outgoing connections are given."""
+    # A port that the system chooses may become the near end of somebody's connection before its server has started.
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((_HOST, port))
+            return port
 
 
 def check_port(setting: str, host: str, port: int) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from deploy.local.stack import free_port
 from inferq.credentials import KeyRing
 from inferq.settings import Settings
 from tests.conftest import make_settings
 from tests.processes import ROOT, Process, until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 
 #: Long-polls the API under test may hold, and clients that want to wait.
 BOUND, CLIENTS = 200, 260

@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.local.stack import free_port
 from tests.processes import ROOT, until
-from tests.redis_server import RedisServer, free_port
+from tests.redis_server import RedisServer
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from deploy.local.stack import free_port
 from inferq.settings import Settings, environment_for
 from tests.conftest import api_client, make_settings
-from tests.redis_server import free_port
 
 
 def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:

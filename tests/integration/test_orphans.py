@@ -1,0 +1,44 @@
+"""The guard of a worker: whatever way the worker ends, its children, shared memory and temporary files go."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.processes import ROOT, until
+
+#: A worker in small: a guard, a child that shares memory with it, a temporary file, and a long sleep.
+WORKER = """
+import subprocess, sys, tempfile, time
+from multiprocessing.shared_memory import SharedMemory
+from workers.orphans import start_guard
+
+start_guard()
+memory = SharedMemory(create=True, size=4096)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+handle, path = tempfile.mkstemp()
+time.sleep(1.5)  # the guard has looked at least twice
+print(memory.name, child.pid, path, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", ["terminate", "kill"])
+def test_nothing_of_a_worker_outlives_it(end: str) -> None:
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert worker.stdout
+        memory, child, path = worker.stdout.readline().split()
+        assert Path("/dev/shm", memory).exists()
+        getattr(worker, end)()
+        worker.wait(10)
+    finally:
+        worker.kill()
+        worker.wait(10)
+        if worker.stdout:
+            worker.stdout.close()
+    until(lambda: not psutil.pid_exists(int(child)), 5, "the child is gone")
+    until(lambda: not Path("/dev/shm", memory).exists(), 5, "the shared memory is gone")
+    until(lambda: not Path(path).parent.exists(), 5, "the temporary files are gone")
