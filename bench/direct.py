@@ -45,8 +45,9 @@ async def serve(answers: IO[str]) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from workers.vllm_engine import engine_options
+    from workers.vllm_engine import engine_options, leave_a_core
 
+    leave_a_core()
     llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_options(load_settings())))
     try:
         print("ready", file=answers, flush=True)
@@ -65,4 +66,6 @@ def own_stdout() -> IO[str]:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(own_stdout()))
+    import uvloop
+
+    uvloop.run(serve(own_stdout()))

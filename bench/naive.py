@@ -23,8 +23,9 @@ _engine: dict[str, Any] = {}
 def _load(**_: Any) -> None:
     from vllm import LLM
 
-    from workers.vllm_engine import engine_options
+    from workers.vllm_engine import engine_options, leave_a_core
 
+    leave_a_core()
     os.environ["VLLM_NO_USAGE_STATS"] = "1"
     _engine["llm"] = LLM(**engine_options(settings))
 

@@ -28,7 +28,9 @@ class Children:
         self, name: str, command: list[str], env: Mapping[str, str] | None = None, *, pipe: bool = False
     ) -> Child:
         """Start a process that logs into a file of its name."""
-        child = Child(name, command, os.environ if env is None else env, self.directory / f"{name}.log", pipe=pipe)
+        # vLLM leaves sockets among the temporary files; here they go with the logs.
+        seen = {**(os.environ if env is None else env), "TMPDIR": str(self.directory)}
+        child = Child(name, command, seen, self.directory / f"{name}.log", pipe=pipe)
         self._started.append(child)
         return child
 

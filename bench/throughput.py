@@ -14,7 +14,7 @@ from bench.stack import make_settings
 #: The model of all contestants.
 MODEL = "models/demo-mistral"
 #: Jobs of one measurement, by the number of clients: a few seconds each.
-JOBS = {1: 8, 16: 128, 64: 384}
+JOBS = {1: 8, 16: 128, 64: 768}
 #: The naive worker does one task after the other; more of them would only take longer.
 NAIVE_JOBS = 8
 

@@ -5,7 +5,7 @@ import runpy
 import sys
 
 from inferq.settings import load_settings
-from workers.vllm_engine import engine_options
+from workers.vllm_engine import engine_options, leave_a_core
 
 
 def arguments(port: int) -> list[str]:
@@ -20,5 +20,6 @@ def arguments(port: int) -> list[str]:
 
 
 if __name__ == "__main__":
+    leave_a_core()
     sys.argv = ["api_server", *arguments(int(sys.argv[1]))]
     runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")

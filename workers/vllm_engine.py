@@ -31,6 +31,9 @@ log = structlog.get_logger()
 
 Returned = TypeVar("Returned")
 
+#: Scheduler and model in one process. They take turns: in vLLM's default for CPUs, a process each, the one that waits
+#: keeps a core busy. The default is there to set the number of OpenMP threads, which leave_a_core does here.
+CPU_EXECUTOR: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 #: Niceness of an engine without a GPU: the lowest priority.
 ENGINE_NICENESS: Final = 19
 #: Seconds the engine may take to end before it is left to the guard.
@@ -116,6 +119,7 @@ class VllmEngine:
     async def _load(self) -> None:
         # The service counts its own metrics; nothing is reported to vLLM's authors.
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # noqa: TID251  # vLLM's own switch, not a setting of ours
+        leave_a_core()
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_options(self._settings)))
         enable_envs_cache()  # it asks the environment several times in each step
 
@@ -205,11 +209,17 @@ class VllmEngine:
         return {"prompt_token_ids": list(ids)}
 
 
+def leave_a_core() -> None:
+    """Let an engine without a GPU compute on all cores but one, for API and queue; to be called before it starts."""
+    if not current_platform.is_cuda():
+        threads = max(1, len(os.sched_getaffinity(0)) - 1)
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # noqa: TID251  # OpenMP's own switch
+
+
 def yield_to_the_queue(engine: list[psutil.Process]) -> None:
     """Lower the priority of the engine's processes, where they compute on the cores that API and queue need too.
 
-    They spin while they wait for each other. Without this a request of a few milliseconds waits behind them at every
-    step, and the engine then waits for requests.
+    A request takes them a few milliseconds; an engine that waits for requests loses more than one that yields.
     """
     for process in engine:
         for thread in process.threads():
@@ -226,7 +236,11 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         extra: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_util}
     else:
         # Without an explicit size the CPU build claims nearly all memory; compiling takes longer than it saves here.
-        extra = {"kv_cache_memory_bytes": int(settings.cpu_kv_cache_gib * 2**30), "enforce_eager": True}
+        extra = {
+            "kv_cache_memory_bytes": int(settings.cpu_kv_cache_gib * 2**30),
+            "enforce_eager": True,
+            "distributed_executor_backend": CPU_EXECUTOR,
+        }
     return {
         "model": settings.model_name,
         "dtype": "half" if on_gpu else "bfloat16",  # few CPUs have float16 arithmetic: a quarter of the speed
