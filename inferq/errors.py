@@ -37,5 +37,9 @@ class EngineDead(EngineError):
     """The engine has died; the worker must hand its runs back and end. Unrecoverable."""
 
 
+class EngineGone(EngineDead):
+    """The engine had died before it saw this run, which is therefore not suspected of anything."""
+
+
 class RunAborted(EngineError):
     """The run was told to stop, and the engine has freed it."""

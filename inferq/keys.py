@@ -25,12 +25,17 @@ KEYS: Final[dict[str, str]] = {
     "request": PREFIX + "run:{}:request",  # string: JSON of prompt and parameters, dropped when the run ends well
     "output": PREFIX + "run:{}:output",  # string: the text the engine produced, stored once for all members
     "members": PREFIX + "run:{}:members",  # sorted set: jobs attached to the run, by the tag each brought along
+    "dead_letters": PREFIX + "dead-letters",  # sorted set: run given up for good by the instant (ms) of that
     "leases": PREFIX + "leases",  # sorted set: running run id by the instant (ms) at which its lease ends
     "slot": PREFIX + "slot:{}",  # string: the run a claim token received, so that a replayed claim gets the same run
     # -- engines and processes
     "engines": PREFIX + "engines",  # set: names of all engines that ever queued or served a run
     "engine": PREFIX + "engine:{}",  # hash: arrival counter and ready slots of one engine
     "queue": PREFIX + "engine:{}:queue",  # sorted set: waiting run id by tag, the lowest is served next
+    "struck": PREFIX + "engine:{}:struck",  # sorted set: waiting runs that were in one dead engine, by tag
+    "solitary": PREFIX + "engine:{}:solitary",  # sorted set: waiting runs that must run alone, by tag
+    "turn": PREFIX + "worker:{}:turn",  # hash: whom a worker serves now, everybody or suspects, and until when
+    "aboard": PREFIX + "worker:{}:aboard",  # set: runs a worker has claimed and not given back
     "engine_workers": PREFIX + "engine:{}:workers",  # sorted set: worker id by the instant (ms) its report goes stale
     "worker": PREFIX + "worker:{}",  # hash: what a worker last said of itself, expires with its heartbeat
     "sweep": PREFIX + "sweep",  # hash: when a keeper last ticked and since when without a gap

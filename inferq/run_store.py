@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from inferq.completion_cache import CachedCompletion
 from inferq.scripts import Scripts
+
+#: Engines that may die under a run before it is given up as poison.
+STRIKES_LIMIT: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,6 @@ class RunStore:
         return bool(self._scripts("fail", run.id, run.fence, code, message, int(retryable)))
 
     def release(self, run: ClaimedRun, *, strikes: int = 0) -> tuple[str, int]:
-        """Hand the run back; returns queued, cancelled, expired or refused, and the bells to ring."""
-        outcome, bells = self._scripts("release", run.id, run.fence, strikes)
+        """Hand the run back; returns queued, cancelled, expired, failed or refused, and the bells to ring."""
+        outcome, bells = self._scripts("release", run.id, run.fence, strikes, STRIKES_LIMIT)
         return str(outcome), int(bells)

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     drain_grace: float = Field(30.0, ge=0, le=3600)
     #: Seconds without a sign of life after which a run is taken from its worker.
     lease: float = Field(12.0, ge=1, le=600)
+    #: Seconds without a token, while runs are in the engine, after which it counts as hung and the worker ends.
+    engine_hang: float = Field(120.0, ge=1, le=3600)
     #: Seconds of one decode step of the simulated engine.
     simulated_step: float = Field(0.01, ge=0, le=10)
 

@@ -19,7 +19,8 @@ class Engine(Protocol):
     def generate(self, run_id: str, request: GenerationRequest, salt: str) -> Completion:
         """Produce a completion; blocks its thread. ``salt`` keeps tenants' prefix caches apart.
 
-        Raises RequestFailed (this request only), RunAborted (after the engine has freed it) or EngineDead.
+        Raises RequestFailed (this request only), RunAborted (after the engine has freed it), EngineDead, or EngineGone
+        when the engine had died before this run was in it.
         """
 
     def abort(self, run_id: str) -> None:
@@ -34,6 +35,9 @@ class Engine(Protocol):
     @property
     def dead(self) -> bool:
         """Whether the engine can serve no more."""
+
+    def kill(self) -> None:
+        """End a hung engine at once: it is dead afterwards, and what is in it raises EngineDead."""
 
     def stop(self) -> None:
         """End the engine and all processes it started."""

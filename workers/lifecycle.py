@@ -17,6 +17,7 @@ from workers.engine import Engine, load_engine
 from workers.heartbeat import Heartbeat
 from workers.listener import Listener
 from workers.orphans import start_guard
+from workers.progress import Progress
 from workers.runner import Runner
 
 log = structlog.get_logger()
@@ -25,6 +26,8 @@ log = structlog.get_logger()
 EXIT_ENGINE_DEAD: Final = 70
 #: Exit status when the grace was not enough (sysexits' EX_TEMPFAIL).
 EXIT_DRAIN_OVERRUN: Final = 75
+#: Seconds between looks at the engine.
+WATCH_S: Final = 0.25
 #: Seconds for runs to be handed back after they were aborted.
 HAND_BACK_S: Final = 5.0
 
@@ -110,8 +113,12 @@ class Worker:
         self._exit(EXIT_DRAIN_OVERRUN)
 
     def _watch_engine(self) -> None:
+        progress = Progress(self.engine, self.settings.engine_hang)
         while not self.engine.dead and not self.runner.closed.is_set():
-            time.sleep(0.25)
+            if progress.stalled():
+                log.error("engine_hung", running=len(self.runner.held), seconds=self.settings.engine_hang)
+                self.engine.kill()
+            time.sleep(WATCH_S)
         if not self.engine.dead:
             return
         self.state = "dead"

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from inferq.completion_cache import CACHEABLE, CachedCompletion
-from inferq.errors import EngineDead, RequestFailed, RunAborted, StoreUnavailable
+from inferq.errors import EngineDead, EngineGone, RequestFailed, RunAborted, StoreUnavailable
 from inferq.ids import new_id
 from inferq.keys import key
 from inferq.queue import Bells
@@ -120,6 +120,9 @@ class Runner:
             kept = self._write(lambda: self._store.fail(run, code=code, message=message, retryable=retryable))
             return ("failed" if kept else "refused"), 0
         except RunAborted:
+            return self._hand_back(run, strikes=0), 0
+        except EngineGone:
+            self.close()
             return self._hand_back(run, strikes=0), 0
         except EngineDead:
             self.close()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from inferq.errors import EngineDead, RequestFailed, RunAborted
+from inferq.errors import EngineDead, EngineGone, RequestFailed, RunAborted
 from inferq.requests import GenerationRequest
 from inferq.run_store import Completion
 
@@ -69,7 +69,7 @@ class SimulatedEngine:
         )
         with self._lock:
             if self._dead or self._stopped:
-                raise EngineDead("the simulated engine has died")
+                raise EngineGone("the simulated engine has died")
             if "simulate:dies" in text:
                 self._die()
                 raise EngineDead("the simulated engine was told to die")
@@ -114,6 +114,11 @@ class SimulatedEngine:
     def dead(self) -> bool:
         """See :class:`workers.engine.Engine`."""
         return self._dead
+
+    def kill(self) -> None:
+        """See :class:`workers.engine.Engine`."""
+        with self._lock:
+            self._die()
 
     def stop(self) -> None:
         """See :class:`workers.engine.Engine`."""

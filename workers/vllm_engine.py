@@ -1,6 +1,7 @@
 """vLLM's AsyncLLM behind the engine protocol. The only module that imports vLLM."""
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections.abc import Coroutine
@@ -22,7 +23,7 @@ from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from inferq.errors import EngineDead, RequestFailed, RunAborted
+from inferq.errors import EngineDead, EngineGone, RequestFailed, RunAborted
 from inferq.requests import GenerationRequest
 from inferq.run_store import Completion
 from inferq.settings import Settings
@@ -53,6 +54,7 @@ class VllmEngine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
         self._llm: AsyncLLM | None = None
         self._dead = False
+        self._processes: list[psutil.Process] = []
         self._lock = threading.Lock()
         self._running: dict[str, asyncio.Task[Any]] = {}
 
@@ -62,10 +64,9 @@ class VllmEngine:
         before = psutil.Process().children(recursive=True)
         try:
             self._on_loop(self._load()).result()
+            self._processes = [child for child in psutil.Process().children(recursive=True) if child not in before]
             if not current_platform.is_cuda():
-                yield_to_the_queue(
-                    [child for child in psutil.Process().children(recursive=True) if child not in before]
-                )
+                yield_to_the_queue(self._processes)
             for request in _warm_up_requests():
                 self.generate("warm-up", request, "warm-up")
             # As vLLM's own server does: what is loaded by now stays, and the collector need not walk it again.
@@ -102,6 +103,12 @@ class VllmEngine:
         """See :class:`workers.engine.Engine`."""
         return self._dead or (self._llm is not None and bool(self._llm.errored))
 
+    def kill(self) -> None:
+        """See :class:`workers.engine.Engine`. vLLM notices and fails what it was asked."""
+        for process in self._processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def stop(self) -> None:
         """See :class:`workers.engine.Engine`."""
         with self._lock:
@@ -131,7 +138,7 @@ class VllmEngine:
     async def _tracked(self, run_id: str, request: GenerationRequest, salt: str) -> Completion:
         llm = self._llm
         if llm is None or llm.errored:
-            raise EngineDead
+            raise EngineGone
         task = asyncio.current_task()
         assert task is not None  # noqa: S101  # coroutines of this class run as tasks of its loop
         self._running[run_id] = task

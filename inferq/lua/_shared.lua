@@ -19,11 +19,38 @@ local function announce(job, status, attempt)
   redis.call('PUBLISH', K.transitions, job .. ' ' .. status .. ' ' .. attempt)
 end
 
+-- How suspect a run is: 0 not at all, 1 it was in an engine that died, 2 twice (or it lost many workers).
+-- Lost leases are mostly bad luck and counted apart; only a run that keeps losing workers is taken aside for it.
+local LOST_SUSPECT = 5
+local function suspicion(r)
+  if tonumber(r.lost) >= LOST_SUSPECT then return 2 end
+  return math.min(2, tonumber(r.strikes))
+end
+
+-- Where a run waits: suspects apart from the queue, to run in small company of their like, or alone.
+local function line(r)
+  local level = suspicion(r)
+  if level == 0 then return K.queue(r.engine) end
+  return level == 1 and K.struck(r.engine) or K.solitary(r.engine)
+end
+
+-- Runs of an engine that wait, suspects included.
+local function waiting(engine)
+  return redis.call('ZCARD', K.queue(engine)) + redis.call('ZCARD', K.struck(engine))
+    + redis.call('ZCARD', K.solitary(engine))
+end
+
+-- Ends a run's time in an engine: its lease, and its place among the runs of its worker.
+local function disembark(run, r)
+  redis.call('ZREM', K.leases, run)  -- a removal: allowed when Redis is full
+  redis.call('SREM', K.aboard(r.worker or ''), run)
+end
+
 -- How many bells an engine's Celery list lacks: it is kept at min(eligible runs, 2 x ready slots).
 local function bells(engine)
   local slots = tonumber(redis.call('HGET', K.engine(engine), 'slots') or 0)
   if slots == 0 then return 0 end
-  local want = math.min(redis.call('ZCARD', K.queue(engine)), 2 * slots)
+  local want = math.min(waiting(engine), 2 * slots)
   return math.max(0, want - redis.call('LLEN', K.bells(engine)))
 end
 
@@ -54,9 +81,10 @@ local function end_job(job, status, now, extra)
 end
 
 -- Removes a run that nobody waits for or reads any more.
-local function drop_run(run, engine)
-  redis.call('ZREM', K.leases, run)
-  redis.call('ZREM', K.queue(engine), run)
+local function drop_run(run, r)
+  disembark(run, r)
+  redis.call('ZREM', line(r), run)
+  redis.call('ZREM', K.dead_letters, run)
   redis.call('DEL', K.run(run), K.request(run), K.output(run), K.members(run))
 end
 
@@ -71,9 +99,9 @@ end
 
 -- Puts a running run back into its queue under its old tag and lets its members wait again.
 local function requeue(run, r)
-  redis.call('ZREM', K.leases, run)
+  disembark(run, r)
   redis.call('HSET', K.run(run), 'status', 'queued', 'worker', '', 'slot', '', 'tokens', 0)
-  redis.call('ZADD', K.queue(r.engine), r.tag, run)
+  redis.call('ZADD', line(r), r.tag, run)
   redis.call('PUBLISH', K.work(r.engine), '')
   for _, job in ipairs(redis.call('ZRANGE', K.members(run), 0, -1)) do
     redis.call('HSET', K.job(job), 'status', 'queued')
@@ -84,7 +112,15 @@ end
 -- Ends the members of a running run that was told to stop (its last member left), and the run with them.
 local function finish_abort(run, r, now)
   end_members(run, r.abort, now, {'ran', '1'})
-  drop_run(run, r.engine)
+  drop_run(run, r)
+end
+
+-- Gives a run up for good: it waits among the dead letters until its jobs are forgotten, its request kept.
+local function bury(run, r, now, code, message, retryable)
+  disembark(run, r)
+  redis.call('HSET', K.run(run), 'status', 'failed', 'ended_ms', now)
+  redis.call('ZADD', K.dead_letters, now, run)
+  end_members(run, 'failed', now, {'error_code', code, 'error_message', message, 'error_retryable', retryable})
 end
 
 -- Takes one job out of a run before the run has ended, as `status` (cancelled or expired).
@@ -105,7 +141,7 @@ local function leave(job, j, status, now)
   end
   redis.call('ZREM', K.members(j.run), job)
   end_job(job, status, now, {'ran', r.status == 'in_progress' and '1' or '0'})
-  if redis.call('ZCARD', K.members(j.run)) == 0 then drop_run(j.run, r.engine) end
+  if redis.call('ZCARD', K.members(j.run)) == 0 then drop_run(j.run, r) end
   return status
 end
 
@@ -116,8 +152,8 @@ local function forget(job, j)
   redis.call('ZREM', K.members(j.run), job)
   redis.call('DEL', K.job(job))
   redis.call('SET', K.gone(job), j.tenant, 'PX', SECOND_LIFE)
-  local engine = redis.call('HGET', K.run(j.run), 'engine')
-  if engine and redis.call('ZCARD', K.members(j.run)) == 0 then drop_run(j.run, engine) end
+  local r = record(K.run(j.run))
+  if r and redis.call('ZCARD', K.members(j.run)) == 0 then drop_run(j.run, r) end
 end
 
 -- One exact sliding window: entries are request ids, so a replayed script is not charged twice.

@@ -1,6 +1,6 @@
 -- What is waiting, and who is ready: the state of every engine.
 -- ARGV 1: JSON {key, digest, request, limit} or "" when an operator's process asks
--- Keys:  api_key window engines engine queue engine_workers worker leases run members job
+-- Keys:  api_key window engines engine queue struck solitary engine_workers worker leases run members job
 -- Reply: unauthorized | limited tenant rate |
 --        overview tenant rate {{engine, depth, oldest created ms or 0, slots, {{worker id, {fields}}, ...}}, ...} running now
 local now = now_ms()
@@ -23,7 +23,7 @@ for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
   for _, id in ipairs(redis.call('ZRANGE', K.engine_workers(engine), 0, -1)) do
     workers[#workers + 1] = {id, redis.call('HGETALL', K.worker(id))}
   end
-  engines[#engines + 1] = {engine, redis.call('ZCARD', K.queue(engine)), oldest,
+  engines[#engines + 1] = {engine, waiting(engine), oldest,
     tonumber(redis.call('HGET', K.engine(engine), 'slots')), workers}
 end
 return {'overview', tenant, rate, engines, redis.call('ZCARD', K.leases), now}

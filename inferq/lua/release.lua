@@ -1,15 +1,21 @@
--- Hands a run back unfinished: to the queue under its old tag, or to its end when it was told to stop.
--- ARGV 1: run  2: fence  3: strikes to add (0: nobody is suspected)
--- Keys:  run leases queue members job deadlines retention request output bells
--- Reply: outcome bells; outcome: queued | cancelled | expired | refused (not this attempt's any more)
+-- Hands a run back unfinished: to its queue under its old tag, or to its end when it was told to stop.
+-- ARGV 1: run  2: fence  3: strikes to add (0: nobody is suspected)  4: strikes at which it is given up as poison
+-- Keys:  run leases aboard queue struck solitary dead_letters members job deadlines retention request output bells
+-- Reply: outcome bells; outcome: queued | cancelled | expired | failed | refused (not this attempt's any more)
 -- Replay: a second release finds another status and is refused.
 local run, fence = ARGV[1], ARGV[2]
 local r = record(K.run(run))
 if not r or r.fence ~= fence or r.status ~= 'in_progress' then return {'refused', 0} end
+local now = now_ms()
+disembark(run, r)  -- first write: a removal, allowed when Redis is full
 if r.abort then
-  finish_abort(run, r, now_ms())
+  finish_abort(run, r, now)
   return {r.abort, 0}
 end
+if ARGV[3] ~= '0' then r.strikes = redis.call('HINCRBY', K.run(run), 'strikes', ARGV[3]) end
+if tonumber(r.strikes) >= tonumber(ARGV[4]) then
+  bury(run, r, now, 'poison', 'the engine died ' .. r.strikes .. ' times while this job was running', '0')
+  return {'failed', bells(r.engine)}
+end
 requeue(run, r)
-if ARGV[3] ~= '0' then redis.call('HINCRBY', K.run(run), 'strikes', ARGV[3]) end
 return {'queued', bells(r.engine)}

@@ -1,7 +1,7 @@
 -- A keeper's tick: takes runs back whose lease has ended, unless Redis itself was away.
 -- ARGV 1: lease in ms  2: longest gap in ms between ticks that still counts as steady  3: most runs per tick
 --      4: lost leases after which a run is given up
--- Keys:  sweep leases run queue members job deadlines retention request output
+-- Keys:  sweep leases aboard run queue struck solitary dead_letters members job deadlines retention request output
 -- Reply: {steady (0|1), {run, run, ...}}
 -- Ticks of all keepers count together. After an outage or pause of Redis nobody is rescued for one lease, so every
 -- worker that is alive can renew first.
@@ -14,15 +14,13 @@ if now - tonumber(since) < lease then return {0, {}} end
 local rescued = {}
 for _, run in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', now, 'LIMIT', 0, most)) do
   local r = record(K.run(run))
-  redis.call('ZREM', K.leases, run)
+  if not r then redis.call('ZREM', K.leases, run) end
   if r and r.status == 'in_progress' then
-    local lost = redis.call('HINCRBY', K.run(run), 'lost', 1)
+    r.lost = redis.call('HINCRBY', K.run(run), 'lost', 1)
     if r.abort then
       finish_abort(run, r, now)
-    elseif lost >= lost_limit then
-      redis.call('HSET', K.run(run), 'status', 'failed', 'ended_ms', now)
-      end_members(run, 'failed', now, {'error_code', 'worker_lost', 'error_retryable', '1',
-        'error_message', 'the worker was lost ' .. lost .. ' times while this job was running'})
+    elseif r.lost >= lost_limit then
+      bury(run, r, now, 'worker_lost', 'the worker was lost ' .. r.lost .. ' times while this job was running', '1')
     else
       requeue(run, r)
     end

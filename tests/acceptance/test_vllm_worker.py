@@ -243,6 +243,18 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(tmp_path: Path, own_red
         assert service.worker.wait(30) == 70, "a worker whose engine died says so to its supervisor"
         gone_within(5, engine, "no engine process is left after the engine died")
 
+        service.worker = service.processes.worker(engine_hang=3.0)
+        service.ready()
+        job = service.submit("Once upon another time", **LONG)
+        service.running(job)
+        engine = engine_processes(service.worker)
+        next(process for process in engine if "EngineCore" in process.name()).suspend()
+        assert service.worker.wait(30) == 70, "an engine that hangs is ended like one that died"
+        gone_within(5, engine, "no engine process is left after the engine hung")
+        assert service.job(job)["status"] == "queued"
+        run = service.redis.hget(key("job", job), "run")
+        assert service.redis.hmget(key("run", run), "strikes") == ["1"], "it may have been the cause"
+
 
 def engine_processes(worker: Process) -> list[psutil.Process]:
     """All processes below a worker; the guard that ends them is one of them and ends last."""

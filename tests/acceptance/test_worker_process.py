@@ -148,6 +148,51 @@ def test_a_dead_engine_ends_the_worker_and_its_jobs_go_to_the_next(client: Flask
     assert finished(client, neighbour)[0]["status"] == "completed"
 
 
+def test_a_poison_prompt_ends_three_engines_at_most_and_only_its_own_job(
+    client: FlaskClient, running: Stack, redis: Redis
+) -> None:
+    running.keeper()
+    jobs = [submit(client, f"innocent {number}", max_tokens=40) for number in range(31)]
+    poison = submit(client, "simulate:dies")
+    deaths = 0
+    worker = running.worker(max_num_seqs=32)
+    deadline = time.monotonic() + 90
+    while not all(client.get(f"/v1/jobs/{job}").json["terminal"] for job in [*jobs, poison]):
+        assert time.monotonic() < deadline, [status(client, job) for job in [*jobs, poison]]
+        if not worker.alive():
+            assert worker.wait() == 70
+            deaths += 1
+            worker = running.worker(max_num_seqs=32)
+        time.sleep(0.1)
+    assert {status(client, job) for job in jobs} == {"completed"}
+    body = client.get(f"/v1/jobs/{poison}").json
+    assert (body["status"], body["error"]["code"], body["attempt"]) == ("failed", "poison", 3)
+    assert deaths <= 3
+    assert redis.zcard(key("dead_letters")) == 1
+
+
+def test_a_hung_engine_ends_the_worker_and_its_neighbours_go_on(client: FlaskClient, running: Stack) -> None:
+    running.keeper()
+    worker = running.worker(engine_hang=1.0)
+    ready(client)
+    neighbour, hanging = submit(client, "simulate:slow neighbour"), submit(client, "simulate:hangs")
+    assert worker.wait(30) == 70
+    assert "engine_hung" in worker.output()
+    client.post(f"/v1/jobs/{hanging}/cancel")
+    running.worker(engine_hang=1.0)
+    assert finished(client, neighbour)[0]["status"] == "completed"
+    assert status(client, hanging) == "cancelled"
+
+
+def test_an_idle_or_busy_engine_does_not_count_as_hung(client: FlaskClient, running: Stack) -> None:
+    worker = running.worker(engine_hang=1.0)
+    ready(client)
+    slow = submit(client, "simulate:slow busy", max_tokens=64)
+    assert finished(client, slow)[0]["metrics"]["run_s"] > 1.0
+    time.sleep(1.5)
+    assert worker.alive()
+
+
 def test_a_worker_outlives_an_outage_of_redis(own_redis_server: RedisServer, tmp_path: Path) -> None:
     from inferq.credentials import KeyRing
 
