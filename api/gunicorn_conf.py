@@ -1,6 +1,8 @@
 """gunicorn's settings of the API, each with its reason."""
 
+import gc
 import resource
+from typing import Any
 
 from inferq.errors import InferqError
 from inferq.settings import load_settings
@@ -30,3 +32,9 @@ _wanted = worker_connections + 512
 if _soft != resource.RLIM_INFINITY and _soft < _wanted:
     _most = _wanted if _hard == resource.RLIM_INFINITY else min(_wanted, _hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _hard))
+
+
+def post_worker_init(worker: Any) -> None:
+    """Keep the collector from walking what is loaded by now and stays: pauses in the middle of requests."""
+    gc.collect()
+    gc.freeze()

@@ -53,6 +53,7 @@ def _engine(engine: EngineState) -> dict[str, object]:
         "depth": engine.depth,
         "oldest_s": engine.oldest_s,
         "slots": engine.slots,
+        "paused": engine.paused,
         "workers": [
             {
                 "state": worker.get("state"),

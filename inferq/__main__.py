@@ -10,13 +10,19 @@ from rich.table import Table
 
 from inferq.credentials import KeyRing
 from inferq.errors import InferqError
+from inferq.operations import Operations
 from inferq.redis_client import job_redis
+from inferq.scripts import Scripts
 from inferq.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Operator commands of inferq.")
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 app.add_typer(keys, name="keys")
 
+dead_letters = typer.Typer(no_args_is_help=True, help="Runs given up for good: list them, ask them again.")
+app.add_typer(dead_letters, name="dead-letters")
+
+EngineName = Annotated[str, typer.Argument(help="As GET /v1/queue names it.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Per minute; the service's default when not given.")]
 
 
@@ -59,6 +65,48 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The id: the part betw
     if not _ring().revoke(key_id):
         raise InferqError(f"there is no key with the id {key_id}")
     typer.echo(f"revoked {key_id}")
+
+
+@app.command("pause")
+def pause(engine: EngineName) -> None:
+    """Let an engine's runs finish and claim no more. Jobs are still accepted, and wait."""
+    _operations().pause(engine, paused=True)
+    typer.echo(f"paused {engine}")
+
+
+@app.command("resume")
+def resume(engine: EngineName) -> None:
+    """Claim again."""
+    _operations().pause(engine, paused=False)
+    typer.echo(f"resumed {engine}")
+
+
+@app.command("purge")
+def purge(tenant: Annotated[str, typer.Argument(help="Whose queued jobs are cancelled.")]) -> None:
+    """Cancel all queued jobs of a tenant; those that run go on."""
+    typer.echo(f"cancelled {_operations().purge(tenant)} jobs of {tenant}")
+
+
+@dead_letters.command("list")
+def list_dead_letters(count: Annotated[int, typer.Option(min=1, max=1000, help="The latest so many.")] = 50) -> None:
+    """List runs given up for good; never what was asked."""
+    table = Table("run", "since", "engine", "code", "attempts", "dead engines", "lost leases", "jobs")
+    for letter in _operations().dead_letters(count):
+        jobs = "\n".join(f"{tenant} {job}" for tenant, job in letter.jobs)
+        counts = (str(letter.attempts), str(letter.strikes), str(letter.lost))
+        table.add_row(letter.run, _day(letter.buried_ms), letter.engine, letter.code, *counts, jobs)
+    Console().print(table)
+
+
+@dead_letters.command("requeue")
+def requeue_dead_letter(run: Annotated[str, typer.Argument(help="The run, as the list names it.")]) -> None:
+    """Ask once more, as new jobs of the same tenants: a failed job stays failed."""
+    for tenant, job in _operations().requeue(run):
+        typer.echo(f"{tenant} {job}")
+
+
+def _operations() -> Operations:
+    return Operations(Scripts(job_redis(load_settings())))
 
 
 def _ring() -> KeyRing:

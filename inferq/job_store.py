@@ -138,9 +138,10 @@ class JobStore:
                 depth=depth,
                 oldest_s=max(0.0, (now - oldest) / 1000) if oldest else 0.0,
                 slots=slots,
+                paused=bool(paused),
                 workers=tuple({"id": worker, **_pairs(fields)} for worker, fields in workers),
             )
-            for name, depth, oldest, slots, workers in engines
+            for name, depth, oldest, slots, paused, workers in engines
         ]
         return Answer(outcome="overview", tenant=answer.tenant, rate=answer.rate, rest=(states, running))
 
@@ -154,12 +155,15 @@ class JobStore:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineState:
-    """One engine: waiting runs, age in seconds of the next one, ready slots, what each worker says."""
+    """One engine: waiting runs, age in seconds of the next one, ready slots, whether an operator has paused it, and
+    what each worker says.
+    """
 
     engine: str
     depth: int
     oldest_s: float
     slots: int
+    paused: bool
     workers: tuple[dict[str, str], ...]
 
 

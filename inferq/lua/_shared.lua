@@ -48,8 +48,9 @@ end
 
 -- How many bells an engine's Celery list lacks: it is kept at min(eligible runs, 2 x ready slots).
 local function bells(engine)
-  local slots = tonumber(redis.call('HGET', K.engine(engine), 'slots') or 0)
-  if slots == 0 then return 0 end
+  local e = redis.call('HMGET', K.engine(engine), 'slots', 'paused_ms')
+  local slots = tonumber(e[1] or 0)
+  if slots == 0 or e[2] then return 0 end
   local want = math.min(waiting(engine), 2 * slots)
   return math.max(0, want - redis.call('LLEN', K.bells(engine)))
 end
@@ -95,6 +96,30 @@ local function end_members(run, status, now, extra)
     if end_job(job, status, now, extra) then ended = ended + 1 end
   end
   return ended
+end
+
+-- Writes a new run and puts it at the end of its engine's queue; returns its tag. f: engine, model, cost, fp, scope,
+-- store, stream (the last two 0 or 1). request: JSON, opaque here.
+local function open_run(run, f, request)
+  local tag = redis.call('HINCRBY', K.engine(f.engine), 'arrival', 1)
+  redis.call('SADD', K.engines, f.engine)
+  redis.call('HSET', K.run(run), 'v', VERSION, 'status', 'queued', 'engine', f.engine, 'model', f.model,
+    'tag', tag, 'cost', f.cost, 'fp', f.fp, 'scope', f.scope, 'store', f.store, 'stream', f.stream,
+    'attempt', 0, 'fence', 0, 'strikes', 0, 'lost', 0)
+  redis.call('SET', K.request(run), request)
+  redis.call('ZADD', K.queue(f.engine), tag, run)
+  redis.call('PUBLISH', K.work(f.engine), '')
+  return tag
+end
+
+-- Writes a new job of a tenant and attaches it to a run. f: model, priority, ttl_ms, cache, metadata (or nil).
+local function open_job(job, tenant, run, tag, f, now)
+  local fields = {'v', VERSION, 'status', 'queued', 'run', run, 'tenant', tenant, 'model', f.model,
+    'priority', f.priority, 'attempt', 0, 'created_ms', now, 'ttl_ms', f.ttl_ms, 'cache', f.cache}
+  if f.metadata then fields[#fields + 1] = 'metadata'; fields[#fields + 1] = f.metadata end
+  redis.call('HSET', K.job(job), unpack(fields))
+  redis.call('ZADD', K.members(run), tag, job)
+  redis.call('ZADD', K.tenant_jobs(tenant), 0, job)
 end
 
 -- Puts a running run back into its queue under its old tag and lets its members wait again.

@@ -1,6 +1,6 @@
 -- Gives the next run of an engine to a worker's slot, under a new fence and a lease.
 -- ARGV 1: engine  2: worker id  3: slot token, new for every claim  4: lease in ms
--- Keys:  slot queue struck solitary turn aboard run request members job deadlines leases bells
+-- Keys:  slot engine queue struck solitary turn aboard run request members job deadlines leases bells
 -- Reply: none | run id fence attempt request model fp scope store bells left (runs this worker may still claim)
 -- Replay: the token remembers its run; the same token gets the same run while it is still running.
 local engine, worker, token, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -51,6 +51,8 @@ if held then
   end
   return {'none'}
 end
+
+if redis.call('HEXISTS', K.engine(engine), 'paused_ms') == 1 then return {'none'} end
 
 -- Starts a run's members, expiring those whose time to start is over. Returns how many started.
 local function start_members(run, attempt)

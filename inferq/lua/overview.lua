@@ -2,7 +2,7 @@
 -- ARGV 1: JSON {key, digest, request, limit} or "" when an operator's process asks
 -- Keys:  api_key window engines engine queue struck solitary engine_workers worker leases run members job
 -- Reply: unauthorized | limited tenant rate |
---        overview tenant rate {{engine, depth, oldest created ms or 0, slots, {{worker id, {fields}}, ...}}, ...} running now
+--        overview tenant rate {{engine, depth, oldest created ms or 0, slots, paused (0|1), {{worker id, {fields}}, ...}}, ...} running now
 local now = now_ms()
 local tenant, rate = '', {0, 0, 0}
 if ARGV[1] ~= '' then
@@ -24,6 +24,7 @@ for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
     workers[#workers + 1] = {id, redis.call('HGETALL', K.worker(id))}
   end
   engines[#engines + 1] = {engine, waiting(engine), oldest,
-    tonumber(redis.call('HGET', K.engine(engine), 'slots')), workers}
+    tonumber(redis.call('HGET', K.engine(engine), 'slots')),
+    redis.call('HEXISTS', K.engine(engine), 'paused_ms'), workers}
 end
 return {'overview', tenant, rate, engines, redis.call('ZCARD', K.leases), now}

@@ -27,24 +27,13 @@ if a.only then return {'absent', who.tenant, who.rate} end
 local depth = redis.call('ZCARD', K.queue(a.engine))
 if depth >= a.max_depth then return {'full', who.tenant, who.rate, depth} end
 
-local tag = redis.call('HINCRBY', K.engine(a.engine), 'arrival', 1)
-redis.call('SADD', K.engines, a.engine)
-local job = {'v', VERSION, 'status', 'queued', 'run', a.run, 'tenant', who.tenant, 'model', a.model,
-  'priority', a.priority, 'attempt', 0, 'created_ms', now, 'ttl_ms', a.ttl_ms, 'cache', a.cache}
-if a.metadata then job[#job + 1] = 'metadata'; job[#job + 1] = a.metadata end
-redis.call('HSET', K.job(a.job), unpack(job))
-redis.call('HSET', K.run(a.run), 'v', VERSION, 'status', 'queued', 'engine', a.engine, 'model', a.model,
-  'tag', tag, 'cost', a.cost, 'fp', a.fp, 'scope', scope, 'store', a.store and 1 or 0,
-  'stream', a.stream and 1 or 0, 'attempt', 0, 'fence', 0, 'strikes', 0, 'lost', 0)
-redis.call('SET', K.request(a.run), ARGV[2])
-redis.call('ZADD', K.members(a.run), tag, a.job)
-redis.call('ZADD', K.queue(a.engine), tag, a.run)
-redis.call('ZADD', K.tenant_jobs(who.tenant), 0, a.job)
+local tag = open_run(a.run, {engine = a.engine, model = a.model, cost = a.cost, fp = a.fp, scope = scope,
+  store = a.store and 1 or 0, stream = a.stream and 1 or 0}, ARGV[2])
+open_job(a.job, who.tenant, a.run, tag, a, now)
 if a.start_ms then redis.call('HSET', K.job(a.job), 'start_by_ms', now + a.start_ms) end
 if a.total_ms then redis.call('HSET', K.job(a.job), 'end_by_ms', now + a.total_ms) end
 if a.start_ms or a.total_ms then
   redis.call('ZADD', K.deadlines, now + math.min(a.start_ms or a.total_ms, a.total_ms or a.start_ms), a.job)
 end
-redis.call('PUBLISH', K.work(a.engine), '')
 return {'queued', who.tenant, who.rate, redis.call('ZRANK', K.queue(a.engine), a.run) + 1,
   math.min(1, bells(a.engine)), now}

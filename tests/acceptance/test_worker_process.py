@@ -184,12 +184,11 @@ def test_a_hung_engine_ends_the_worker_and_its_neighbours_go_on(client: FlaskCli
     assert status(client, hanging) == "cancelled"
 
 
-def test_an_idle_or_busy_engine_does_not_count_as_hung(client: FlaskClient, running: Stack) -> None:
+def test_a_slow_engine_does_not_count_as_hung(client: FlaskClient, running: Stack) -> None:
     worker = running.worker(engine_hang=1.0)
     ready(client)
-    slow = submit(client, "simulate:slow busy", max_tokens=64)
-    assert finished(client, slow)[0]["metrics"]["run_s"] > 1.0
-    time.sleep(1.5)
+    slow = submit(client, "simulate:slow busy", max_tokens=64)  # over a second in the engine
+    assert finished(client, slow)[0]["attempt"] == 1
     assert worker.alive()
 
 

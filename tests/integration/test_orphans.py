@@ -19,7 +19,7 @@ start_guard()
 memory = SharedMemory(create=True, size=4096)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 handle, path = tempfile.mkstemp()
-time.sleep(1.5)  # the guard has looked at least twice
+time.sleep(3)  # the guard looks twice a second: it knows the child by now
 print(memory.name, child.pid, path, flush=True)
 time.sleep(600)
 """

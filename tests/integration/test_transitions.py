@@ -9,10 +9,12 @@ from redis import Redis
 
 from inferq.completion_cache import CachedCompletion
 from inferq.credentials import Credential, KeyRing
+from inferq.errors import InferqError
 from inferq.ids import new_id
 from inferq.job_store import Answer, JobStore, Submission
 from inferq.jobs import Job, JobStatus
 from inferq.keys import key
+from inferq.operations import Operations
 from inferq.run_store import ClaimedRun, Completion, RunStore
 from inferq.scripts import Scripts
 from inferq.sweeps import LOST_LIMIT, Sweeps
@@ -35,6 +37,7 @@ class World:
         self.worker = RunStore(scripts, engine="demo", worker="w1", lease_ms=LEASE)
         self.other = RunStore(scripts, engine="demo", worker="w2", lease_ms=LEASE)
         self.sweeps = Sweeps(scripts, lease_ms=LEASE, tick_ms=1000)
+        self.operations = Operations(scripts)
         self.caller = self.new_caller("acme")
 
     def new_caller(self, tenant: str, **limits: int) -> Credential:
@@ -410,6 +413,53 @@ def test_a_cancelled_suspect_leaves_no_trace(world: World) -> None:
     assert world.jobs.cancel(world.caller, job).outcome == "cancelled"
     assert world.worker.claim(new_id()) == (None, 0)
     assert world.redis.zcard(key("struck", "demo")) == 0
+
+
+def test_a_paused_engine_claims_nothing_until_it_is_resumed(world: World) -> None:
+    world.warm()
+    job = world.submit()
+    world.operations.pause("demo", paused=True)
+    assert world.worker.claim(new_id()) == (None, 0)
+    assert world.sweeps.tick().bells == {}, "nobody rings in vain"
+    assert world.jobs.overview(None).rest[0][0].paused
+    world.operations.pause("demo", paused=False)
+    assert world.sweeps.tick().bells == {"demo": 1}
+    assert world.finish(world.claim())
+    assert world.read(job).status is JobStatus.COMPLETED
+    with pytest.raises(InferqError, match="no engine named nowhere"):
+        world.operations.pause("nowhere", paused=True)
+
+
+def test_a_purge_cancels_what_waits_of_one_tenant_only(world: World) -> None:
+    running = world.submit()
+    run = world.claim()
+    mine = [world.submit() for _ in range(450)]
+    other = world.new_caller("other")
+    theirs = world.submission()
+    world.jobs.submit(other, theirs)
+    assert world.operations.purge("acme") == 450
+    assert {world.read(job).status for job in mine} == {JobStatus.CANCELLED}
+    assert world.operations.purge("acme") == 0
+    assert world.finish(run)
+    assert world.read(running).status is JobStatus.COMPLETED
+    assert world.jobs.read(other, theirs.job_id).rest[0].status is JobStatus.QUEUED
+
+
+def test_a_dead_letter_is_listed_and_asked_again_as_a_new_job(world: World) -> None:
+    job = world.submit(metadata_json='{"a":"b"}')
+    for _ in range(3):
+        world.worker.release(world.claim(), strikes=1)
+    (letter,) = world.operations.dead_letters(10)
+    assert (letter.code, letter.strikes, letter.attempts, letter.jobs) == ("poison", 3, 3, (("acme", job),))
+    ((tenant, again),) = world.operations.requeue(letter.run)
+    assert (tenant, world.operations.dead_letters(10)) == ("acme", [])
+    assert world.read(job).status is JobStatus.FAILED, "what has ended never changes"
+    run = world.claim()
+    assert run.request_json == '{"prompt":"hi"}'
+    assert world.finish(run, text="at last")
+    assert (world.read(again).output, world.read(again).metadata_json) == ("at last", '{"a":"b"}')
+    with pytest.raises(InferqError, match="no dead letter"):
+        world.operations.requeue(letter.run)
 
 
 def test_a_failed_job_says_why(world: World) -> None:

@@ -1,0 +1,25 @@
+-- Asks a dead letter's question once more, as a new run with new jobs: a job that has failed stays failed.
+-- ARGV 1: dead run  2: id of the new run  3..: ids for new jobs, at least as many as the run has members
+-- Keys:  dead_letters run request members job engine engines queue tenant_jobs work
+-- Reply: unknown | few members (more ids are needed) | requeued {tenant, new job, tenant, new job, ...}
+-- Replay: the new run is there already; its jobs are told again.
+local dead, run = ARGV[1], ARGV[2]
+local now = now_ms()
+local asked = {}
+if redis.call('EXISTS', K.run(run)) == 0 then
+  local r = record(K.run(dead))
+  if not r or not redis.call('ZSCORE', K.dead_letters, dead) then return {'unknown'} end
+  local members = redis.call('ZRANGE', K.members(dead), 0, -1)
+  if #members > #ARGV - 2 then return {'few', #members} end
+  redis.call('ZREM', K.dead_letters, dead)
+  local tag = open_run(run, r, redis.call('GET', K.request(dead)))
+  for i, old in ipairs(members) do
+    local j = record(K.job(old))
+    open_job(ARGV[2 + i], j.tenant, run, tag, j, now)
+  end
+end
+for _, job in ipairs(redis.call('ZRANGE', K.members(run), 0, -1)) do
+  asked[#asked + 1] = redis.call('HGET', K.job(job), 'tenant')
+  asked[#asked + 1] = job
+end
+return {'requeued', asked}
