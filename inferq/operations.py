@@ -39,7 +39,8 @@ class Operations:
 
     def purge(self, tenant: str) -> int:
         """Cancel all queued jobs of a tenant; returns how many."""
-        total, cursor = 0, ""
+        total: int = 0
+        cursor = ""
         while True:
             cancelled, cursor = self._scripts("purge", tenant, cursor, PAGE)
             total += cancelled
