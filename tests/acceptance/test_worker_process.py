@@ -14,7 +14,7 @@ from inferq.keys import key
 from inferq.settings import Settings
 from tests.conftest import api_client, make_settings
 from tests.processes import Stack, stack, until
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, binaries
 
 
 @pytest.fixture
@@ -85,6 +85,18 @@ def test_a_killed_worker_s_jobs_are_finished_by_the_next_once(client: FlaskClien
     bodies = finished(client, *jobs)
     assert {body["status"] for body in bodies} == {"completed"}
     assert sorted(body["attempt"] for body in bodies) == [1, 1, 2, 2, 2, 2]
+
+
+def test_when_one_keeper_is_killed_another_goes_on(client: FlaskClient, running: Stack) -> None:
+    keepers = [running.keeper(), running.keeper()]
+    worker = running.worker()
+    ready(client)
+    job = submit(client, "simulate:slow orphan")
+    until(lambda: status(client, job) == "in_progress")
+    keepers[0].signal(signal.SIGKILL)
+    worker.signal(signal.SIGKILL)
+    until(lambda: status(client, job) == "queued", 20, "the other keeper has rescued it")
+    assert keepers[1].alive()
 
 
 def test_a_cancelled_running_job_is_freed_and_the_rest_goes_on(client: FlaskClient, running: Stack) -> None:
@@ -210,3 +222,28 @@ def test_a_worker_outlives_an_outage_of_redis(own_redis_server: RedisServer, tmp
         own_redis_server.resume()
         body = finished(client, slow, submit(client, "after"))[0]
         assert (body["status"], body["attempt"]) == ("completed", 1), "nobody is rescued because Redis was away"
+
+
+def test_what_was_accepted_outlives_a_killed_redis_with_an_append_only_file(tmp_path: Path) -> None:
+    from inferq.credentials import KeyRing
+
+    server = RedisServer(tmp_path, next(iter(binaries().values())), "--appendonly", "yes", "--appendfsync", "always")
+    try:
+        settings = make_settings(server.url, lease=2.0, redis_timeout=0.5, max_num_seqs=4, simulated_step=0.005)
+        with server.client() as redis:
+            api_key = KeyRing(redis).create("acme")
+        with stack(settings, tmp_path) as running, api_client(settings, api_key) as client:
+            running.worker()
+            running.keeper()
+            ready(client)
+            jobs = [submit(client, f"simulate:slow {number}") for number in range(12)]
+            until(lambda: [status(client, job) for job in jobs].count("in_progress") == 4)
+            server.kill()
+            refused = client.post("/v1/jobs", json={"prompt": "nobody is there"})
+            assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+            server.start()
+            bodies = finished(client, *jobs, seconds=60)
+            assert {body["status"] for body in bodies} == {"completed"}
+            assert {body["attempt"] for body in bodies} == {1}, "results waited in their workers"
+    finally:
+        server.close()
