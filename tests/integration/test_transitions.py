@@ -415,6 +415,15 @@ def test_a_cancelled_suspect_leaves_no_trace(world: World) -> None:
     assert world.redis.zcard(key("struck", "demo")) == 0
 
 
+def test_a_lease_without_a_running_run_does_not_stay(world: World) -> None:
+    world.submit()
+    run = world.claim()
+    world.finish(run)
+    world.redis.zadd(key("leases"), {run.id: 1})
+    assert world.tick(15) == []
+    assert world.redis.zcard(key("leases")) == 0
+
+
 def test_a_paused_engine_claims_nothing_until_it_is_resumed(world: World) -> None:
     world.warm()
     job = world.submit()
