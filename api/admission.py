@@ -20,7 +20,7 @@ from inferq.keys import key
 
 log = structlog.get_logger()
 
-#: Seconds after which a caller may try again when the queue is full, until the wait can be predicted.
+#: Seconds after which a caller may try again when queue or store is full, until the wait can be predicted.
 FULL_RETRY_AFTER = 5
 
 
@@ -101,6 +101,13 @@ def _decided(services: Services, submission: Submission, answer: Answer, *, read
                 "not-cached",
                 "No cached answer to this request, and only-if-cached forbids making one.",
                 headers={"Cache-Status": forwarded},
+            )
+        case "no_memory":
+            raise Problem(
+                503,
+                "temporary-reduced-capacity",
+                "The job store is nearly full; reads and cached answers go on. Try again later.",
+                headers={"Retry-After": str(FULL_RETRY_AFTER)},
             )
         case "full":
             raise Problem(

@@ -16,22 +16,26 @@ def queue() -> Response:
     """Depth, oldest age and ready workers of every engine."""
     svc = services()
     answer = accept(svc.jobs.overview(caller_of(request)), "polls")
-    engines, running = answer.rest
+    engines, running, _ = answer.rest
     return jsonify({"object": "queue", "running": running, "engines": [_engine(engine) for engine in engines]})
 
 
 @blueprint.get("/health")
 def health() -> Response:
-    """503 only when submits cannot be stored: what an orchestrator may act on."""
+    """503 only when the store does not answer: what an orchestrator may act on.
+
+    A full store is no reason to take the API away: it still answers reads and hits, and refuses submits by itself.
+    """
     try:
-        engines = services().jobs.overview(None).rest[0]
+        engines, _, full = services().jobs.overview(None).rest
     except StoreUnavailable:
         answer = jsonify({"status": "unavailable", "parts": {"store": "unavailable", "workers": "unknown"}})
         answer.status_code = 503
         answer.headers["Retry-After"] = str(STORE_RETRY_AFTER)
         return answer
     workers = "ready" if any(engine.slots for engine in engines) else "none ready"
-    return jsonify({"status": "ok", "parts": {"store": "ok", "workers": workers}})
+    status, store = ("degraded", "full") if full else ("ok", "ok")
+    return jsonify({"status": status, "parts": {"store": store, "workers": workers}})
 
 
 @blueprint.get("/readyz")

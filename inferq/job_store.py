@@ -64,7 +64,7 @@ class JobStore:
         self._polls = polls
 
     def submit(self, caller: Credential, submission: Submission) -> Answer:
-        """Admit a submission; outcomes: unauthorized, limited, hit, absent, full, queued (``submit.lua``)."""
+        """Admit a submission; outcomes: unauthorized, limited, hit, absent, no_memory, full, queued."""
         s = submission
         fields: dict[str, Any] = {
             **self._caller(caller, self._requests, request=s.job_id),
@@ -127,11 +127,11 @@ class JobStore:
         return _answer(self._scripts("erase", self._poll(caller, job=job_id)))
 
     def overview(self, caller: Credential | None) -> Answer:
-        """State of every engine; ``rest``: list of EngineState, runs in engines. No caller: a probe asks."""
+        """State of all, asked by a probe without a caller; ``rest``: EngineStates, runs in engines, is Redis full."""
         answer = _answer(self._scripts("overview", self._poll(caller) if caller else ""))
         if answer.outcome != "overview":
             return answer
-        engines, running, now = answer.rest
+        engines, running, now, full = answer.rest
         states = [
             EngineState(
                 engine=name,
@@ -143,7 +143,7 @@ class JobStore:
             )
             for name, depth, oldest, slots, paused, workers in engines
         ]
-        return Answer(outcome="overview", tenant=answer.tenant, rate=answer.rate, rest=(states, running))
+        return Answer(outcome="overview", tenant=answer.tenant, rate=answer.rate, rest=(states, running, bool(full)))
 
     def _poll(self, caller: Credential, **fields: str | int) -> bytes:
         return _json({**self._caller(caller, self._polls, request=new_id()), **fields})

@@ -38,6 +38,8 @@ KEYS: Final[dict[str, str]] = {
     "aboard": PREFIX + "worker:{}:aboard",  # set: runs a worker has claimed and not given back
     "engine_workers": PREFIX + "engine:{}:workers",  # sorted set: worker id by the instant (ms) its report goes stale
     "worker": PREFIX + "worker:{}",  # hash: what a worker last said of itself, expires with its heartbeat
+    "memory": PREFIX + "memory",  # hash: whether Redis was nearly full when it was last asked, and when
+    "nothing": PREFIX + "nothing",  # never exists; removing it is a write that a full Redis allows
     "sweep": PREFIX + "sweep",  # hash: when a keeper last ticked and since when without a gap
     # -- clients
     "api_key": PREFIX + "key:{}",  # hash: SHA-256 of the secret, tenant, limits, revocation

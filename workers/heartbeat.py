@@ -64,8 +64,10 @@ class Heartbeat:
             "host": socket.gethostname(),
             "pid": str(os.getpid()),
         }
+        # What an engine that is dead or hung holds is not alive, however well this process does.
+        held = [] if state == "dead" else self._held.pairs()
         try:
-            stop, bells = self._store.heartbeat(self._held.pairs(), said, self._engine.written())
+            stop, bells = self._store.heartbeat(held, said, self._engine.written())
         except StoreUnavailable as error:
             log.warning("heartbeat_missed", reason=str(error))
             return

@@ -114,16 +114,17 @@ class Worker:
 
     def _watch_engine(self) -> None:
         progress = Progress(self.engine, self.settings.engine_hang)
-        while not self.engine.dead and not self.runner.closed.is_set():
-            if progress.stalled():
-                log.error("engine_hung", running=len(self.runner.held), seconds=self.settings.engine_hang)
-                self.engine.kill()
+        hung = False
+        while not (hung or self.engine.dead or self.runner.closed.is_set()):
             time.sleep(WATCH_S)
-        if not self.engine.dead:
-            return
-        self.state = "dead"
+            hung = progress.stalled()
+        if not hung and not self.engine.dead:
+            return  # draining
+        self.state = "dead"  # from now on no lease is renewed
         self.runner.close()
-        log.error("engine_dead", running=len(self.runner.held))
+        log.error("engine_hung" if hung else "engine_dead", running=len(self.runner.held))
+        if hung:
+            self.engine.kill()
         self.heartbeat.beat()
         self._empty_within(HAND_BACK_S)
         self._exit(EXIT_ENGINE_DEAD)

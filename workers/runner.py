@@ -127,6 +127,11 @@ class Runner:
         except EngineDead:
             self.close()
             return self._hand_back(run, strikes=1), 0
+        except MemoryError:
+            # Nobody knows what else in this process lacks a piece now.
+            self.close()
+            self._engine.kill()
+            return self._hand_back(run, strikes=1), 0
         except Exception as error:  # a bug must not strand a run until its lease ends
             log.error("attempt_broke", run=run.id, error=type(error).__name__)
             kept = self._write(

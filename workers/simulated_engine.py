@@ -58,6 +58,8 @@ class SimulatedEngine:
         prompt_tokens = len(text.split()) or 1
         if "simulate:fails" in text:
             raise RequestFailed("simulated_failure", "the simulated engine was told to fail this request")
+        if "simulate:oom" in text:
+            raise MemoryError
         words = simulated_words(text, request.seed or 0, request.max_tokens)
         steps = len(words) * (SLOW_FACTOR if "simulate:slow" in text else 1)
         sequence = _Sequence(

@@ -105,6 +105,7 @@ class VllmEngine:
 
     def kill(self) -> None:
         """See :class:`workers.engine.Engine`. vLLM notices and fails what it was asked."""
+        self._dead = True
         for process in self._processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

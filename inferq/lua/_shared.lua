@@ -5,6 +5,25 @@
 local VERSION = 1          -- of job and run records; scripts read this one and the one before
 local SECOND_LIFE = 604800000  -- ms a tombstone answers 410 for a dropped job: 7 days
 
+-- Lets the rest of a script write although Redis is full: Redis refuses a script its first write only, and never a
+-- removal. For whatever finishes work or gives memory back; admission asks full() instead.
+local function even_when_full()
+  redis.call('DEL', K.nothing)
+end
+
+-- Whether Redis has used 85 % of its maxmemory (0: no limit). Redis is asked at most ten times a second.
+local FULL = 0.85
+local function full(now)
+  local said = redis.call('HMGET', K.memory, 'asked_ms', 'full')
+  if said[1] and math.abs(now - said[1]) < 100 then return said[2] == '1' end
+  local info = redis.call('INFO', 'memory')
+  local function bytes(name) return tonumber(info:match('\n' .. name .. ':(%d+)')) or 0 end
+  local most = bytes('maxmemory')
+  local is = most > 0 and bytes('used_memory') - bytes('mem_not_counted_for_evict') >= FULL * most
+  redis.call('HSET', K.memory, 'asked_ms', now, 'full', is and '1' or '0')
+  return is
+end
+
 -- HGETALL as a table; nil when the key does not exist.
 local function record(key)
   local flat = redis.call('HGETALL', key)
@@ -42,7 +61,7 @@ end
 
 -- Ends a run's time in an engine: its lease, and its place among the runs of its worker.
 local function disembark(run, r)
-  redis.call('ZREM', K.leases, run)  -- a removal: allowed when Redis is full
+  redis.call('ZREM', K.leases, run)
   redis.call('SREM', K.aboard(r.worker or ''), run)
 end
 
@@ -72,7 +91,7 @@ local function end_job(job, status, now, extra)
   local key = K.job(job)
   local was = redis.call('HMGET', key, 'status', 'attempt', 'ttl_ms')
   if not was[1] or TERMINAL[was[1]] then return false end
-  redis.call('ZREM', K.deadlines, job)  -- first write: removals are allowed when Redis is full
+  redis.call('ZREM', K.deadlines, job)
   local expires = now + tonumber(was[3])
   redis.call('HSET', key, 'status', status, 'completed_ms', now, 'expires_ms', expires)
   if extra and #extra > 0 then redis.call('HSET', key, unpack(extra)) end
@@ -168,6 +187,18 @@ local function leave(job, j, status, now)
   end_job(job, status, now, {'ran', r.status == 'in_progress' and '1' or '0'})
   if redis.call('ZCARD', K.members(j.run)) == 0 then drop_run(j.run, r) end
   return status
+end
+
+-- Ends jobs whose deadline has passed, `most` of them; one that is alone in the engine is stopped first.
+-- Returns how many were looked at.
+local function expire_due(now, most)
+  local due = redis.call('ZRANGEBYSCORE', K.deadlines, '-inf', now, 'LIMIT', 0, most)
+  for _, job in ipairs(due) do
+    redis.call('ZREM', K.deadlines, job)
+    local j = record(K.job(job))
+    if j and not TERMINAL[j.status] then leave(job, j, 'expired', now) end
+  end
+  return #due
 end
 
 -- Forgets a terminal job: record, index, and the run when it was the last to read it.

@@ -5,6 +5,7 @@
 -- Replay: the token remembers its run; the same token gets the same run while it is still running.
 local engine, worker, token, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
+even_when_full()
 
 local COMPANY = 4        -- suspects of the first degree that run together
 local NORMAL_MS = 10000  -- how long everybody else is served between two turns of suspects

@@ -1,7 +1,7 @@
 -- Ends a run with its text: run, output, cache entry and every member in one step, if the fence still holds.
 -- ARGV 1: run  2: fence  3: text  4: JSON {finish_reason, prompt_tokens, completion_tokens, ttft_ms, cache_ttl_s}
---      5: cache entry (JSON, opaque here; empty: not stored by this script)
--- Keys:  run leases aboard request output cache members job deadlines retention
+--      5: cache entry (JSON, opaque here; empty: not stored by this script; not stored either when Redis is full)
+-- Keys:  memory run leases aboard request output cache members job deadlines retention
 -- Reply: 1 done | 2 was already done by this very attempt | 0 refused: not this attempt's any more
 local run, fence = ARGV[1], ARGV[2]
 local r = record(K.run(run))
@@ -10,12 +10,13 @@ if r.status == 'completed' then return 2 end
 if r.status ~= 'in_progress' then return 0 end
 local now = now_ms()
 local d = cjson.decode(ARGV[4])
-disembark(run, r)  -- first write: a removal, allowed when Redis is full
+even_when_full()
+disembark(run, r)
 redis.call('DEL', K.request(run))
 redis.call('HDEL', K.run(run), 'abort')  -- a result that arrives while cancelling wins
 redis.call('HSET', K.run(run), 'status', 'completed', 'finish_reason', d.finish_reason,
   'prompt_tokens', d.prompt_tokens, 'completion_tokens', d.completion_tokens, 'ttft_ms', d.ttft_ms, 'ended_ms', now)
 redis.call('SET', K.output(run), ARGV[3])
-if ARGV[5] ~= '' then redis.call('SET', K.cache(r.scope, r.fp), ARGV[5], 'EX', d.cache_ttl_s) end
+if ARGV[5] ~= '' and not full(now) then redis.call('SET', K.cache(r.scope, r.fp), ARGV[5], 'EX', d.cache_ttl_s) end
 end_members(run, 'completed', now)
 return 1

@@ -8,6 +8,7 @@ if not r or r.fence ~= fence then return 0 end
 if r.status == 'failed' then return 2 end
 if r.status ~= 'in_progress' then return 0 end
 local now = now_ms()
+even_when_full()
 disembark(run, r)
 if r.abort then finish_abort(run, r, now); return 1 end
 redis.call('HSET', K.run(run), 'status', 'failed', 'ended_ms', now)

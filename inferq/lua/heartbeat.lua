@@ -1,11 +1,14 @@
--- Renews the leases of all runs that a worker has in memory and records what the worker says of itself.
+-- Renews the leases of all runs that a worker has in memory and records what the worker says of itself. It ends jobs
+-- past their deadline first, so that running runs are stopped in time although no keeper lives.
 -- ARGV 1: worker id  2: engine  3: lease in ms  4: JSON {state, slots, running, model, host, pid, ...} (values: strings)
 --      5..: run, fence, tokens written so far, run, fence, tokens, ...
--- Keys:  worker engine_workers engine engines run leases bells
+-- Keys:  worker engine_workers engine engines run leases bells deadlines job members queue retention request output
 -- Reply: {bells, run, reason, run, reason, ...}; reason is lost, cancelled or expired: stop that run.
 -- Replay: renewing twice is renewing.
 local worker, engine, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local now = now_ms()
+even_when_full()
+expire_due(now, 50)
 local stop = {0}
 for i = 5, #ARGV, 3 do
   local r = redis.call('HMGET', K.run(ARGV[i]), 'status', 'fence', 'abort')

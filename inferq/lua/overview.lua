@@ -1,8 +1,8 @@
 -- What is waiting, and who is ready: the state of every engine.
 -- ARGV 1: JSON {key, digest, request, limit} or "" when an operator's process asks
--- Keys:  api_key window engines engine queue struck solitary engine_workers worker leases run members job
+-- Keys:  memory api_key window engines engine queue struck solitary engine_workers worker leases run members job
 -- Reply: unauthorized | limited tenant rate |
---        overview tenant rate {{engine, depth, oldest created ms or 0, slots, paused (0|1), {{worker id, {fields}}, ...}}, ...} running now
+--        overview tenant rate {{engine, depth, oldest created ms or 0, slots, paused (0|1), {{worker id, {fields}}, ...}}, ...} running now full (0|1)
 local now = now_ms()
 local tenant, rate = '', {0, 0, 0}
 if ARGV[1] ~= '' then
@@ -10,6 +10,7 @@ if ARGV[1] ~= '' then
   if refusal then return refusal end
   tenant, rate = who.tenant, who.rate
 end
+even_when_full()
 local engines = {}
 for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
   count_slots(engine, now)
@@ -27,4 +28,5 @@ for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
     tonumber(redis.call('HGET', K.engine(engine), 'slots')),
     redis.call('HEXISTS', K.engine(engine), 'paused_ms'), workers}
 end
-return {'overview', tenant, rate, engines, redis.call('ZCARD', K.leases), now}
+return {'overview', tenant, rate, engines, redis.call('ZCARD', K.leases), now,
+  full(now) and 1 or 0}

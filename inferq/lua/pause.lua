@@ -5,6 +5,7 @@
 -- Replay: pausing twice is pausing.
 local engine = ARGV[1]
 if redis.call('SISMEMBER', K.engines, engine) == 0 then return 'unknown' end
+even_when_full()
 if ARGV[2] == '1' then
   redis.call('HSET', K.engine(engine), 'paused_ms', now_ms())
 else

@@ -7,7 +7,8 @@ local run, fence = ARGV[1], ARGV[2]
 local r = record(K.run(run))
 if not r or r.fence ~= fence or r.status ~= 'in_progress' then return {'refused', 0} end
 local now = now_ms()
-disembark(run, r)  -- first write: a removal, allowed when Redis is full
+even_when_full()
+disembark(run, r)
 if r.abort then
   finish_abort(run, r, now)
   return {r.abort, 0}

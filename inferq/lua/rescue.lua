@@ -7,6 +7,7 @@
 -- worker that is alive can renew first.
 local lease, gap, most, lost_limit = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
+even_when_full()
 local last, since = unpack(redis.call('HMGET', K.sweep, 'last_ms', 'since_ms'))
 if not last or now - tonumber(last) > gap then since = now end
 redis.call('HSET', K.sweep, 'last_ms', now, 'since_ms', since)

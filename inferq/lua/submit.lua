@@ -2,9 +2,9 @@
 -- ARGV 1: JSON {key, digest, request, limit, job, run, engine, model, priority, cost, fp, scope, read, store, only,
 --               max_depth, ttl_ms, start_ms, total_ms, stream, metadata}
 --      2: the request as the engine will get it (JSON, opaque here)
--- Keys:  api_key window cache job run request members queue engine engines tenant_jobs deadlines bells work
+-- Keys:  memory api_key window cache job run request members queue engine engines tenant_jobs deadlines bells work
 -- Reply: unauthorized | limited tenant rate | hit tenant rate completion now | absent tenant rate |
---        full tenant rate depth | queued tenant rate position bells created
+--        full tenant rate depth | no_memory tenant rate | queued tenant rate position bells created
 -- Replay: the window entry is the request id and the job id is the caller's, so a second run changes nothing.
 local a = cjson.decode(ARGV[1])
 local now = now_ms()
@@ -24,6 +24,7 @@ if a.read then
 end
 if a.only then return {'absent', who.tenant, who.rate} end
 
+if full(now) then return {'no_memory', who.tenant, who.rate} end
 local depth = redis.call('ZCARD', K.queue(a.engine))
 if depth >= a.max_depth then return {'full', who.tenant, who.rate, depth} end
 

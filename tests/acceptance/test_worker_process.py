@@ -183,6 +183,19 @@ def test_a_poison_prompt_ends_three_engines_at_most_and_only_its_own_job(
     assert redis.zcard(key("dead_letters")) == 1
 
 
+def test_a_worker_out_of_memory_ends_and_its_jobs_go_to_the_next(client: FlaskClient, running: Stack) -> None:
+    running.keeper()
+    worker = running.worker()
+    ready(client)
+    neighbour = submit(client, "simulate:slow neighbour")
+    until(lambda: status(client, neighbour) == "in_progress")
+    glutton = submit(client, "simulate:oom")
+    assert worker.wait(20) == 70
+    client.post(f"/v1/jobs/{glutton}/cancel")
+    running.worker()
+    assert finished(client, neighbour)[0]["status"] == "completed"
+
+
 def test_a_hung_engine_ends_the_worker_and_its_neighbours_go_on(client: FlaskClient, running: Stack) -> None:
     running.keeper()
     worker = running.worker(engine_hang=1.0)

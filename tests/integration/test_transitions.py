@@ -5,109 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from redis import Redis
 
 from inferq.completion_cache import CachedCompletion
-from inferq.credentials import Credential, KeyRing
+from inferq.credentials import KeyRing
 from inferq.errors import InferqError
 from inferq.ids import new_id
-from inferq.job_store import Answer, JobStore, Submission
-from inferq.jobs import Job, JobStatus
+from inferq.job_store import Answer
+from inferq.jobs import JobStatus
 from inferq.keys import key
-from inferq.operations import Operations
-from inferq.run_store import ClaimedRun, Completion, RunStore
+from inferq.run_store import ClaimedRun, RunStore
 from inferq.scripts import Scripts
-from inferq.sweeps import LOST_LIMIT, Sweeps
+from inferq.sweeps import LOST_LIMIT
 from tests.redis_server import RedisServer, binaries
-
-CLOCK = "local function now_ms() return tonumber(redis.call('GET', 'test:now')) end\n"
-LEASE = 12_000
-
-
-class World:
-    """One Redis seen by an API, workers and a keeper, at a time the test sets."""
-
-    def __init__(self, redis: Redis) -> None:
-        redis.flushall()
-        self.redis = redis
-        self.now = 1_800_000_000_000
-        self.pass_ms(0)
-        scripts = Scripts(redis, clock=CLOCK)
-        self.jobs = JobStore(scripts, requests=5, polls=1000)
-        self.worker = RunStore(scripts, engine="demo", worker="w1", lease_ms=LEASE)
-        self.other = RunStore(scripts, engine="demo", worker="w2", lease_ms=LEASE)
-        self.sweeps = Sweeps(scripts, lease_ms=LEASE, tick_ms=1000)
-        self.operations = Operations(scripts)
-        self.caller = self.new_caller("acme")
-
-    def new_caller(self, tenant: str, **limits: int) -> Credential:
-        credential = Credential.parse(KeyRing(self.redis).create(tenant, **({"requests": 1000} | limits)))
-        assert credential
-        return credential
-
-    def pass_ms(self, ms: int) -> None:
-        self.now += ms
-        self.redis.set("test:now", self.now)
-
-    def submission(self, **changes: object) -> Submission:
-        fields: dict[str, object] = {
-            "job_id": new_id(),
-            "run_id": new_id(),
-            "engine": "demo",
-            "model": "demo",
-            "priority": "normal",
-            "cost": 10,
-            "fingerprint": new_id(),
-            "scope": "tenant",
-            "read_cache": True,
-            "store": True,
-            "only_if_cached": False,
-            "cache_status": "miss",
-            "max_depth": 1000,
-            "ttl_ms": 60_000,
-            "request_json": '{"prompt":"hi"}',
-        }
-        return Submission(**(fields | changes))
-
-    def submit(self, **changes: object) -> str:
-        submission = self.submission(**changes)
-        assert self.jobs.submit(self.caller, submission).outcome == "queued"
-        return submission.job_id
-
-    def claim(self, worker: RunStore | None = None) -> ClaimedRun:
-        run, _ = (worker or self.worker).claim(new_id())
-        assert run
-        return run
-
-    def read(self, job_id: str) -> Job:
-        answer = self.jobs.read(self.caller, job_id)
-        assert answer.outcome == "job", answer
-        return answer.rest[0]
-
-    def finish(self, run: ClaimedRun, worker: RunStore | None = None, text: str = "done") -> bool:
-        completion = Completion(text=text, finish_reason="stop", prompt_tokens=3, completion_tokens=2, ttft_ms=5)
-        entry = CachedCompletion(
-            text=text, finish_reason="stop", prompt_tokens=3, completion_tokens=2, model="demo", stored_ms=self.now
-        )
-        return (worker or self.worker).complete(
-            run, completion, cache_entry=entry if run.store else None, cache_ttl_s=60
-        )
-
-    def tick(self, times: int = 1, every_ms: int = 1000) -> list[str]:
-        """Let a keeper tick steadily; returns the runs rescued on the way."""
-        rescued: list[str] = []
-        for _ in range(times):
-            self.pass_ms(every_ms)
-            rescued += self.sweeps.tick().rescued
-        return rescued
-
-    def warm(self, worker: RunStore | None = None, slots: int = 4) -> None:
-        (worker or self.worker).heartbeat([], {"state": "ready", "slots": str(slots), "running": "0"})
-
-    def leftovers(self) -> set[str]:
-        """Keys below inferq's prefix that belong to jobs and runs, without tombstones and windows."""
-        ignored = ("gone:", "key", "window:", "cache:", "slot:", "engine", "worker:", "sweep")
-        return {k for k in self.redis.scan_iter("iq:*") if not k.removeprefix("iq:").startswith(ignored)}
+from tests.world import CLOCK, LEASE, World
 
 
 @pytest.fixture(scope="module", params=sorted(binaries()))
@@ -508,6 +418,15 @@ def test_a_running_job_past_its_total_deadline_is_stopped_then_expires(world: Wo
     assert world.worker.heartbeat([(run.id, run.fence)], {"state": "ready", "slots": "1"})[0] == {run.id: "expired"}
     assert world.worker.release(run) == ("expired", 0)
     assert (world.read(job).status, world.read(job).ran) == (JobStatus.EXPIRED, True)
+
+
+def test_a_running_job_s_deadline_is_kept_although_no_keeper_lives(world: World) -> None:
+    job, waits = world.submit(total_ms=2000), world.submit(start_ms=2000)
+    run = world.claim()
+    world.pass_ms(2001)
+    assert world.worker.heartbeat([(run.id, run.fence)], {"state": "ready", "slots": "1"})[0] == {run.id: "expired"}
+    assert world.worker.release(run)[0] == "expired"
+    assert [world.read(one).status for one in (job, waits)] == [JobStatus.EXPIRED] * 2
 
 
 def test_a_result_is_kept_for_its_time_then_gone_and_nothing_is_left(world: World) -> None:
