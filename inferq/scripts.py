@@ -20,12 +20,16 @@ def lua_source(name: str) -> str:
 
 
 def assemble(name: str, clock: str | None = None) -> str:
-    """Return the whole script ``name``: a clock, the keys and shared steps it uses, and its own file.
+    """Return the whole script ``name``: a clock, the keys and shared steps it uses, and its own file."""
+    return link(lua_source(name), clock)
+
+
+def link(text: str, clock: str | None = None) -> str:
+    """Return ``text`` with what it uses before it: a clock, keys, and shared steps.
 
     What it does not use is left out: Redis runs the text from the top on every call, and defining all of the shared
     steps would take as long as doing one.
     """
-    text = lua_source(name)
     for step in reversed(_shared_steps()):  # a step uses only steps above it
         if any(re.search(rf"\b{defined}\b", _code(text)) for defined in re.findall(_DEFINES, step)):
             text = f"{step}\n{text}"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, Phase
+from hypothesis import settings as hypothesis_settings
 from redis import Redis
 
 from api.app import create_app
@@ -13,6 +15,19 @@ from api.services import services
 from inferq.credentials import KeyRing
 from inferq.settings import Settings
 from tests.redis_server import RedisServer, binaries
+
+# The same examples every time, so that a red run is about the code; `long` explores new ones at length, and looks for
+# the shortest story that goes wrong.
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+hypothesis_settings.register_profile(
+    "default", derandomize=True, database=None, deadline=None, max_examples=50, stateful_step_count=60,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=_SLOW,
+)  # fmt: skip
+hypothesis_settings.register_profile(
+    "long", deadline=None, max_examples=1000, stateful_step_count=80, suppress_health_check=_SLOW
+)
+hypothesis_settings.load_profile("default")
 
 
 @pytest.fixture(scope="session")

@@ -213,24 +213,20 @@ local function forget(job, j)
 end
 
 -- One exact sliding window: entries are request ids, so a replayed script is not charged twice.
--- Returns allowed, remaining, ms until the next entry leaves the window, whether the entry was there before (a replay).
+-- Returns allowed, remaining, ms until the next entry leaves the window.
 local function window(key, limit, span, entry, now)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now - span)
   local used = redis.call('ZCARD', key)
-  local allowed, replay = true, false
-  if used < limit then
-    replay = redis.call('ZADD', key, 'NX', now, entry) == 0
-    if not replay then
-      redis.call('PEXPIRE', key, span)
-      used = used + 1
-    end
-  else
-    replay = redis.call('ZSCORE', key, entry) ~= false
-    allowed = replay
+  local allowed = true
+  if used >= limit then
+    allowed = redis.call('ZSCORE', key, entry) ~= false  -- a replay
+  elseif redis.call('ZADD', key, 'NX', now, entry) == 1 then
+    redis.call('PEXPIRE', key, span)
+    used = used + 1
   end
   local oldest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
   local reset = oldest and math.max(1, oldest + span - now) or span
-  return allowed, math.max(0, limit - used), reset, replay
+  return allowed, math.max(0, limit - used), reset
 end
 
 -- Who is asking, and may they? a: key, digest, request, limit (default of the window). kind: requests or polls.
@@ -239,10 +235,10 @@ local function enter(a, kind, now)
   local found = redis.call('HMGET', K.api_key(a.key), 'digest', 'tenant', kind, 'revoked_ms')
   if not found[1] or found[1] ~= a.digest or (found[4] and found[4] ~= '') then return nil, {'unauthorized'} end
   local limit = tonumber(found[3] or '') or a.limit
-  local allowed, remaining, reset, replay = window(K.window(a.key, kind), limit, 60000, a.request, now)
+  local allowed, remaining, reset = window(K.window(a.key, kind), limit, 60000, a.request, now)
   local rate = {limit, remaining, reset}
   if not allowed then return nil, {'limited', found[2], rate} end
-  return {tenant = found[2], rate = rate, replay = replay}, nil
+  return {tenant = found[2], rate = rate}, nil
 end
 
 -- The job of a tenant, or the reply that explains why there is none.

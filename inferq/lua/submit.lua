@@ -5,13 +5,13 @@
 -- Keys:  memory api_key window cache job run request members queue engine engines tenant_jobs deadlines bells work
 -- Reply: unauthorized | limited tenant rate | hit tenant rate completion now | absent tenant rate |
 --        full tenant rate depth | no_memory tenant rate | queued tenant rate position bells created
--- Replay: the window entry is the request id and the job id is the caller's, so a second run changes nothing.
+-- Replay: the window entry is the request id and the job is there already, so a second run changes nothing.
 local a = cjson.decode(ARGV[1])
 local now = now_ms()
 local who, refusal = enter(a, 'requests', now)
 if refusal then return refusal end
 
-local created = who.replay and redis.call('HGET', K.job(a.job), 'created_ms')
+local created = redis.call('HGET', K.job(a.job), 'created_ms')
 if created then
   local rank = redis.call('ZRANK', K.queue(a.engine), a.run)
   return {'queued', who.tenant, who.rate, rank and rank + 1 or 0, math.min(1, bells(a.engine)), tonumber(created)}
