@@ -8,6 +8,7 @@ step the whole keyspace must make sense, and in the end every accepted job must 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count as counter
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +18,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from redis import Redis
 
-from inferq.ids import new_id
 from inferq.jobs import JobStatus
 from inferq.keys import key
 from inferq.run_store import ClaimedRun, RunStore
@@ -44,7 +44,7 @@ end
 return 1
 """
 
-kinds = st.sampled_from(["live", "live", "zombie", "stopped"])
+kinds = st.sampled_from(["live", "contested", "stopped", "any"])
 pick = st.integers(0, 1_000_000)
 
 
@@ -81,6 +81,7 @@ class Service(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.redis: Redis = self.server.client()
+        self.names = counter(1)
         self.world = World(self.redis)
         self.scripts = Replayed(self.redis, clock=CLOCK)
         for part in (self.world.jobs, self.world.sweeps, self.world.operations):
@@ -98,9 +99,16 @@ class Service(RuleBasedStateMachine):
         self.world.tick(15)
         for process in self.processes:
             self.beat(process)
+        self.submit(6, known=False, start_ms=None, total_ms=None, twice=False)
+        self.claim(0, 2, twice=False, ring=True)
+        self.claim(1, 2, twice=False, ring=True)
+
+    def name(self) -> str:
+        """An id that is the same when Hypothesis plays the same story again."""
+        return f"n{next(self.names):06}"
 
     def process(self) -> Process:
-        return Process(RunStore(self.scripts, engine="demo", worker=new_id(), lease_ms=LEASE))
+        return Process(RunStore(self.scripts, engine="demo", worker=self.name(), lease_ms=LEASE))
 
     def teardown(self) -> None:
         if hasattr(self, "processes"):
@@ -118,8 +126,10 @@ class Service(RuleBasedStateMachine):
     )
     def submit(self, count: int, known: bool, start_ms: int | None, total_ms: int | None, twice: bool) -> None:
         for _ in range(count):
-            fingerprint = "known" if known else new_id()
-            submission = self.world.submission(fingerprint=fingerprint, start_ms=start_ms, total_ms=total_ms)
+            fingerprint = "known" if known else self.name()
+            submission = self.world.submission(
+                job_id=self.name(), run_id=self.name(), fingerprint=fingerprint, start_ms=start_ms, total_ms=total_ms
+            )
             self.scripts.twice = twice
             answer = self.world.jobs.submit(self.world.caller, submission)
             if answer.outcome == "hit":
@@ -140,18 +150,11 @@ class Service(RuleBasedStateMachine):
             return
         self.world.jobs.submit(self.world.caller, submission)
 
-    @precondition(lambda self: self.attempts)
     @rule(which=pick)
     def coalesce(self, which: int) -> None:
-        job = new_id()
-        if self.join(args=[self.attempts[which % len(self.attempts)].run.id, job]):
-            self.jobs.append(job)
-
-    @precondition(lambda self: self.submissions)
-    @rule(which=pick)
-    def coalesce_with_a_waiting_run(self, which: int) -> None:
-        job = new_id()
-        if self.join(args=[self.submissions[which % len(self.submissions)].run_id, job]):
+        runs = [run for run, r in Keyspace(self.redis).runs.items() if r["status"] in ("queued", "in_progress")]
+        job = self.name()
+        if runs and self.join(args=[runs[which % len(runs)], job]):
             self.jobs.append(job)
 
     @precondition(lambda self: self.jobs)
@@ -173,7 +176,7 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.ended)
     @rule(which=pick, twice=st.booleans())
     def erase(self, which: int, twice: bool) -> None:
-        job = sorted(self.ended)[which % len(self.ended)]
+        job = list(self.ended)[which % len(self.ended)]
         self.scripts.twice = twice
         self.world.jobs.erase(self.world.caller, job)
         self.erased.add(job)
@@ -184,13 +187,11 @@ class Service(RuleBasedStateMachine):
         if count:
             self.redis.lpush(BELLS, *["bell"] * count)
 
-    @rule()
-    def lose_a_bell(self) -> None:
-        self.redis.rpop(BELLS)
-
-    @rule()
-    def double_a_bell(self) -> None:
-        if self.redis.llen(BELLS) < 20:
+    @rule(double=st.booleans())
+    def lose_or_double_a_bell(self, double: bool) -> None:
+        if not double:
+            self.redis.rpop(BELLS)
+        elif self.redis.llen(BELLS) < 20:
             self.ring(1)
 
     # -- workers
@@ -202,7 +203,7 @@ class Service(RuleBasedStateMachine):
             count -= 1
             running = self.redis.zcard(key("leases"))
             self.scripts.twice = twice
-            self.take(process, new_id(), ring=ring)
+            self.take(process, self.name(), ring=ring)
             assert self.redis.zcard(key("leases")) <= running + 1, "a claim sent again takes no second run"
 
     def take(self, process: Process, token: str, *, ring: bool) -> Attempt | None:
@@ -223,8 +224,8 @@ class Service(RuleBasedStateMachine):
         found = []
         for attempt in self.attempts:
             fence, status, abort = self.redis.hmget(key("run", attempt.run.id), "fence", "status", "abort")
-            ours = fence == str(attempt.run.fence) and status == "in_progress"
-            if (kind == "zombie" and fence and not ours) or (kind == "stopped" and abort) or (kind == "live" and ours):
+            running, ours = status == "in_progress", fence == str(attempt.run.fence)
+            if running and {"live": ours, "contested": not ours, "stopped": abort and ours}.get(kind):
                 found.append(attempt)
         found = found or self.attempts
         return found[which % len(found)]
@@ -300,6 +301,18 @@ class Service(RuleBasedStateMachine):
         """The process is gone, or stopped for long: its attempts may still write some day."""
         self.processes[who % len(self.processes)] = self.process()
 
+    @precondition(lambda self: self.attempts)
+    @rule(which=pick, steals=st.booleans())
+    def change_hands(self, which: int, steals: bool) -> None:
+        """A run goes from one worker to another, and the first does not notice."""
+        attempt = self.attempt("live", which)
+        if steals:
+            self.redis.zadd(key("leases"), {attempt.run.id: self.world.now}, xx=True)
+            self.pass_time(15, beating=False, twice=False)
+        else:
+            attempt.store.release(attempt.run)
+        self.claim(which, SLOTS, twice=False, ring=True)
+
     @rule(who=pick)
     def engine_dies(self, who: int) -> None:
         process = self.processes[who % len(self.processes)]
@@ -329,14 +342,15 @@ class Service(RuleBasedStateMachine):
         assert not self.world.sweeps.tick().rescued
         assert self.redis.zcard(key("leases")) == leases, "nobody is rescued right after an outage"
 
-    @rule(paused=st.booleans())
+    @rule(paused=st.sampled_from([False, False, False, True]))
     def pause(self, paused: bool) -> None:
         if self.redis.sismember(key("engines"), "demo"):
             self.world.operations.pause("demo", paused=paused)
 
-    @rule()
-    def purge(self) -> None:
-        self.world.operations.purge("acme")
+    @rule(really=st.sampled_from([False, False, False, True]))
+    def purge(self, really: bool) -> None:
+        if really:
+            self.world.operations.purge("acme")
 
     @precondition(lambda self: self.redis.zcard(key("dead_letters")))
     @rule(twice=st.booleans())
@@ -383,7 +397,7 @@ class Service(RuleBasedStateMachine):
         for _ in range(600):
             self.pass_time(1, beating=True, twice=False)
             while self.redis.rpop(BELLS):
-                attempt = self.take(worker, new_id(), ring=True)
+                attempt = self.take(worker, self.name(), ring=True)
                 if attempt:
                     self.write(attempt)
             self.everything_agrees()
