@@ -9,7 +9,7 @@ from api.waiters import Waiters
 from inferq.credentials import KeyRing
 from inferq.job_store import JobStore
 from inferq.queue import Bells, make_celery
-from inferq.redis_client import cache_redis, connect, job_redis
+from inferq.redis_client import cache_redis, job_redis
 from inferq.scripts import Scripts
 from inferq.settings import Settings
 
@@ -24,18 +24,26 @@ class Services:
     bells: Bells
     waiters: Waiters
     cache: "Redis | None"
+    connected: "tuple[Redis, ...]"
+
+    def close(self) -> None:
+        """Wait for nobody any more and close every connection."""
+        self.waiters.close()
+        for client in self.connected:
+            client.close()
 
 
 def make_services(settings: Settings) -> Services:
     """Connect nothing yet: clients connect on first use, after gunicorn has forked."""
-    redis = job_redis(settings)
+    redis, listening, cache = job_redis(settings), job_redis(settings), cache_redis(settings)
     return Services(
         settings=settings,
         jobs=JobStore(Scripts(redis), requests=settings.rate_limit, polls=settings.poll_rate_limit),
         keys=KeyRing(redis),
         bells=Bells(make_celery(settings)),
-        waiters=Waiters(connect(settings.redis_url, settings, blocking=True), settings.max_waiters),
-        cache=cache_redis(settings),
+        waiters=Waiters(listening, settings.max_waiters),
+        cache=cache,
+        connected=(redis, listening, *([cache] if cache else [])),
     )
 
 

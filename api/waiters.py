@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from inferq.jobs import JobStatus
 from inferq.keys import key
+from inferq.subscription import end, messages
 
 log = structlog.get_logger()
 
@@ -66,7 +67,8 @@ class Waiters:
     def close(self) -> None:
         """Stop listening; those who still wait run into their own time limit."""
         self._closed.set()
-        self._redis.connection_pool.disconnect()
+        if self._subscriber is not None:
+            end(self._subscriber, self._redis)
 
     def _start_subscriber(self) -> None:
         if self._subscriber is None or not self._subscriber.is_alive():
@@ -76,15 +78,13 @@ class Waiters:
     def _subscribe(self) -> None:
         while not self._closed.is_set():
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=False) as pubsub:
-                    pubsub.subscribe(key("transitions"))
-                    for message in pubsub.listen():
-                        if message["type"] == "subscribe":
-                            self._subscribed.set()
-                            self._wake_all()
-                        elif message["type"] == "message":
-                            job_id, status, _attempt = message["data"].split(" ")
-                            self._wake(job_id, ended=JobStatus(status).is_terminal)
+                for message in messages(self._redis, key("transitions")):
+                    if message is None:
+                        self._subscribed.set()
+                        self._wake_all()
+                        continue
+                    job_id, status, _attempt = message[1].split(" ")
+                    self._wake(job_id, ended=JobStatus(status).is_terminal)
             except (RedisError, OSError, ValueError) as error:  # ValueError: closed while it was read
                 if not self._closed.is_set():
                     log.warning("transitions_lost", reason=type(error).__name__)

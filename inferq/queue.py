@@ -5,6 +5,7 @@ from typing import Final
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from inferq.sentinel_url import SentinelUrl
 from inferq.settings import Settings
 
 #: The one task of a GPU worker: claim the next run and execute it.
@@ -18,8 +19,11 @@ def generate_queue(engine: str) -> str:
 
 def make_celery(settings: Settings) -> Celery:
     """Return the Celery application on ``REDIS_URL``, with the settings of ``celeryconfig``."""
-    app = Celery("inferq", broker=settings.redis_url, set_as_current=False)
+    sentinel = SentinelUrl.parse(settings.redis_url)
+    broker, options = sentinel.for_celery() if sentinel else (settings.redis_url, {})
+    app = Celery("inferq", broker=broker, set_as_current=False)
     app.config_from_object("celeryconfig")
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **options}
     return app
 
 

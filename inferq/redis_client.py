@@ -1,36 +1,45 @@
-"""Connections to Redis with bounded waiting."""
+"""Connections to Redis with bounded waiting, by URL; Sentinel URLs included."""
 
-from typing import Final
+from typing import Any, Final
 
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from inferq.sentinel_url import SentinelUrl
 from inferq.settings import Settings
 
 #: Connections of one client at most; one Redis thread serves them all.
 CONNECTIONS: Final = 64
 
 
-def connect(url: str, settings: Settings, *, blocking: bool = False) -> "Redis":
+def connect(url: str, settings: Settings) -> "Redis":
     """Return a client whose calls end within about twice ``REDIS_TIMEOUT`` seconds, whatever Redis does.
 
     One quick retry covers a connection that died while idle; redis-py's default of ten would hold a caller for long.
-    ``blocking`` is for pub/sub, where waiting for a message is not a fault.
     """
-    # Bounded: a thousand requests at once share these connections instead of opening a thousand.
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS,
-        timeout=settings.redis_timeout,
-        decode_responses=True,
-        socket_timeout=None if blocking else settings.redis_timeout,
-        socket_connect_timeout=settings.redis_timeout,
-        socket_keepalive=True,
-        retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
-        client_name="inferq",
-    )
-    return Redis(connection_pool=pool)
+    timeouts = {"socket_timeout": settings.redis_timeout, "socket_connect_timeout": settings.redis_timeout}
+    options: dict[str, Any] = {
+        # Bounded: a thousand requests at once share these connections instead of opening a thousand.
+        "max_connections": CONNECTIONS,
+        "timeout": settings.redis_timeout,
+        "decode_responses": True,
+        "socket_keepalive": True,
+        "retry": Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
+        "client_name": "inferq",
+        **timeouts,
+    }
+    address = SentinelUrl.parse(url)
+    if address is None:
+        return Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
+    sentinel = Sentinel(list(address.hosts), sentinel_kwargs={**timeouts, "password": address.sentinel_password})
+    login = {"username": address.username, "password": address.password, "db": address.db}
+    return Redis.from_pool(MasterPool(address.service, sentinel, **login, **options))
+
+
+class MasterPool(SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]  # redis-py is not typed here
+    """Bounded connections to whichever server Sentinel names as the master when they are opened."""
 
 
 def job_redis(settings: Settings) -> "Redis":

@@ -7,10 +7,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inferq.errors import ConfigurationError
+from inferq.sentinel_url import SCHEME, SentinelUrl
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
-_SCHEMES = ("redis://", "rediss://", "unix://")
+_SCHEMES = ("redis://", "rediss://", "unix://", SCHEME)
 
 
 class Settings(BaseSettings):
@@ -78,7 +79,8 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_scheme(cls, value: str) -> str:
         if value and not value.startswith(_SCHEMES):
-            raise ValueError("must start with redis://, rediss:// or unix://")
+            raise ValueError("must start with redis://, rediss://, unix:// or sentinel://")
+        SentinelUrl.parse(value)
         return value
 
     @field_validator("bootstrap_api_key")

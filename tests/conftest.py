@@ -104,4 +104,4 @@ def api_client(settings: Settings, api_key: str = "") -> Iterator[FlaskClient]:
     if api_key:
         client.environ_base["HTTP_X_API_KEY"] = api_key
     yield client
-    services(app).waiters.close()
+    services(app).close()

@@ -9,7 +9,7 @@ import structlog
 
 from inferq.ids import new_id
 from inferq.queue import Bells, make_celery
-from inferq.redis_client import cache_redis, connect, job_redis
+from inferq.redis_client import cache_redis, job_redis
 from inferq.run_store import RunStore
 from inferq.scripts import Scripts
 from inferq.settings import Settings
@@ -63,7 +63,7 @@ class Worker:
             lease_s=settings.lease,
         )
         self.listener = Listener(
-            redis=connect(settings.redis_url, settings, blocking=True),
+            redis=job_redis(settings),
             name=settings.engine_queue,
             engine=self.engine,
             idle=self.runner.idle,

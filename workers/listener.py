@@ -8,6 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from inferq.keys import key
+from inferq.subscription import end, messages
 from workers.engine import Engine
 from workers.slots import IdleSlots
 
@@ -35,18 +36,19 @@ class Listener:
     def stop(self) -> None:
         """Listen no more."""
         self._stopped.set()
-        self._redis.connection_pool.disconnect()
+        end(self._thread, self._redis)
 
     def _listen_forever(self) -> None:
         while not self._stopped.is_set():
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=True) as subscription:
-                    subscription.subscribe(self._work, self._aborts)
-                    for message in subscription.listen():
-                        if message["channel"] == self._work:
-                            self._idle.knock()
-                        else:
-                            self._engine.abort(message["data"])
+                for message in messages(self._redis, self._work, self._aborts):
+                    if message is None:
+                        continue  # bells and heartbeats carry what was missed
+                    channel, run = message
+                    if channel == self._work:
+                        self._idle.knock()
+                    else:
+                        self._engine.abort(run)
             except (RedisError, OSError, ValueError) as error:  # ValueError: closed while it was read
                 if not self._stopped.is_set():
                     log.warning("subscription_lost", reason=type(error).__name__)

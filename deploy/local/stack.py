@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from deploy.local.child import ROOT
@@ -17,6 +16,7 @@ from deploy.local.redis_binary import find_redis_server
 from deploy.local.supervisor import Piece
 from inferq.errors import ConfigurationError
 from inferq.keys import key
+from inferq.redis_client import job_redis
 from inferq.settings import Settings, environment_for, load_settings
 
 #: What a machine without a GPU gets when nobody says otherwise.
@@ -132,7 +132,7 @@ def flower_piece(settings: Settings) -> Piece:
 def redis_answers(settings: Settings) -> bool:
     """Return whether the jobs' Redis can be used."""
     try:
-        with Redis.from_url(settings.redis_url, socket_connect_timeout=2, socket_timeout=2) as redis:
+        with job_redis(settings) as redis:
             return bool(redis.ping())
     except (RedisError, OSError):
         return False
@@ -152,7 +152,7 @@ def status(host: str, port: int, path: str) -> int | None:
 
 def _keeper_ticks(settings: Settings) -> bool:
     try:
-        with Redis.from_url(settings.redis_url, socket_timeout=2, decode_responses=True) as redis:
+        with job_redis(settings) as redis:
             seconds, _ = redis.time()
             ticked = float(redis.hget(key("sweep"), "last_ms") or 0)
             return ticked > 1000.0 * (int(seconds) - 3)
