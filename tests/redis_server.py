@@ -31,12 +31,21 @@ def binaries() -> dict[str, str]:
 
 
 class RedisServer:
-    def __init__(self, directory: Path, binary: str, *options: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        binary: str,
+        *options: str,
+        configuration: Path | None = None,
+        sentinel: bool = False,
+    ) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
+        keeps = [] if sentinel else ["--save", "", "--appendonly", "no"]
         self._command = [
-            binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", "",
-            "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning", *options,
+            binary, *([str(configuration)] if configuration else []), "--port", str(self.port), "--bind", "127.0.0.1",
+            "--dir", str(directory), *keeps, "--daemonize", "no", "--loglevel", "warning", *options,
+            *(["--sentinel"] if sentinel else []),
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
