@@ -1,0 +1,1 @@
+"""Kill everything, and count what is lost: ``make chaos``."""
