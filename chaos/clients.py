@@ -144,6 +144,14 @@ class Clients:
                 await asyncio.sleep(RETRY_S)
 
     async def _call(self, method: str, path: str, **options: Any) -> tuple[int, dict[str, Any]]:
+        """Call one API, or the next when nobody listens there, as a load balancer would."""
         assert self._session  # noqa: S101  # started
-        async with self._session.request(method, self._dice.choice(self._urls) + path, **options) as response:
-            return response.status, await response.json(content_type=None)
+        urls = self._dice.sample(self._urls, len(self._urls))
+        for number, url in enumerate(urls, start=1):
+            try:
+                async with self._session.request(method, url + path, **options) as response:
+                    return response.status, await response.json(content_type=None)
+            except aiohttp.ClientConnectorError:
+                if number == len(urls):
+                    raise
+        raise AssertionError("there is no API")

@@ -8,7 +8,6 @@ from rich.table import Table
 
 from chaos.ledger import Counts, Ledger
 
-
 CAPTION: Final = (
     "lost: not ended, or not as it must (an innocent failed as poison) · wrong: not its prompt's answer · "
     "doubled: looked at again, a different answer · extra: executions beyond a job's first · "
