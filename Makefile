@@ -12,7 +12,7 @@ STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench install clean
+.PHONY: help demo up test lint format bench chaos install clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ format: $(VENV)/dev ## Put the code in order
 
 bench: $(VENV)/dev $(VENV)/cpu ## Measure latency and throughput beside others, in one run
 	@$(BIN)/python -m bench $(BENCH)
+
+chaos: $(VENV)/dev $(VENV)/cpu ## Kill everything under load for half an hour, and count what is lost
+	@$(BIN)/python -m chaos $(CHAOS)
 
 install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv
 

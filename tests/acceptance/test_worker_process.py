@@ -128,6 +128,23 @@ def test_sigterm_lets_short_jobs_finish_and_hands_long_ones_back_without_a_strik
     assert finished(client, long)[0]["status"] == "completed"
 
 
+def test_a_draining_worker_is_not_ready_at_once_while_its_job_goes_on(client: FlaskClient, running: Stack) -> None:
+    worker = running.worker(simulated_step=0.05, drain_grace=60.0)
+    ready(client)
+    job = submit(client, "simulate:slow", max_tokens=8)  # eight seconds
+    until(lambda: status(client, job) == "in_progress")
+    worker.signal(signal.SIGTERM)
+    until(lambda: client.get("/readyz").status_code == 503, 5, "not ready any more")
+    body = client.get(f"/v1/jobs/{job}").json
+    assert (body["status"], body["attempt"]) == ("in_progress", 1), "it was red before the job had ended"
+    (engine,) = client.get("/readyz").json["engines"]
+    assert [(said["state"], said["running"]) for said in engine["workers"]] == [("draining", 1)]
+    waiting = submit(client, "not for this worker")
+    assert finished(client, job)[0]["attempt"] == 1
+    assert worker.wait(20) == 0
+    assert status(client, waiting) == "queued"
+
+
 def test_a_running_job_says_how_many_tokens_it_has(client: FlaskClient, running: Stack) -> None:
     running.worker(simulated_step=0.05)
     ready(client)

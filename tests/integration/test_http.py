@@ -244,6 +244,15 @@ def test_health_and_readiness_are_different_questions(client: FlaskClient, worke
     assert client.get("/readyz").status_code == 200
 
 
+@pytest.mark.parametrize("state", ["warming", "draining", "dead"])
+def test_readiness_says_in_which_state_a_worker_is(client: FlaskClient, worker: HandWorker, state: str) -> None:
+    worker.store.heartbeat([], {"state": state, "slots": "0", "running": "3"})
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    (engine,) = answer.json["engines"]
+    assert engine["workers"] == [{"state": state, "slots": 0, "running": 3}]
+
+
 def test_rate_limit_headers_and_429_with_the_violated_policy(
     open_client: OpenClient, settings: Settings, redis: Redis
 ) -> None:
