@@ -5,6 +5,8 @@ import resource
 from typing import Any
 
 from inferq.errors import InferqError
+from inferq.logs import configure_logging
+from inferq.redis_check import check_redis
 from inferq.settings import load_settings
 
 try:
@@ -32,6 +34,15 @@ _wanted = worker_connections + 512
 if _soft != resource.RLIM_INFINITY and _soft < _wanted:
     _most = _wanted if _hard == resource.RLIM_INFINITY else min(_wanted, _hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _hard))
+
+
+def on_starting(_: Any) -> None:
+    """Do not start beside a Redis that cannot be used; one that is away is waited for."""
+    configure_logging(settings.log_format)
+    try:
+        check_redis(settings)
+    except InferqError as error:
+        raise SystemExit(f"inferq api: {error}") from None
 
 
 def post_worker_init(worker: Any) -> None:

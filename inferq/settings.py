@@ -11,7 +11,7 @@ from inferq.sentinel_url import SCHEME, SentinelUrl
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
-_SCHEMES = ("redis://", "rediss://", "unix://", SCHEME)
+_SCHEMES = ("redis://", "rediss://", SCHEME)
 
 
 class Settings(BaseSettings):
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_scheme(cls, value: str) -> str:
         if value and not value.startswith(_SCHEMES):
-            raise ValueError("must start with redis://, rediss://, unix:// or sentinel://")
+            raise ValueError("must start with redis://, rediss:// or sentinel://")
         SentinelUrl.parse(value)
         return value
 

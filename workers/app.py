@@ -9,6 +9,7 @@ from kombu import Queue
 from inferq.errors import InferqError
 from inferq.logs import configure_logging
 from inferq.queue import generate_queue, make_celery
+from inferq.redis_check import check_redis
 from inferq.settings import load_settings
 from workers.lifecycle import Worker
 from workers.tasks import register
@@ -37,6 +38,10 @@ def _log(**_: Any) -> None:
 
 @worker_init.connect
 def _warm_up(**_: Any) -> None:
+    try:
+        check_redis(settings)
+    except InferqError as error:
+        sys.exit(f"inferq worker: {error}")
     # In the main thread, before Celery consumes: the engine's processes are tied to a thread that lives as long as
     # the worker, and no bell is heard before there is somebody to answer it.
     try:

@@ -8,12 +8,13 @@ import threading
 from typing import Any, Final
 
 import structlog
-from celery.signals import setup_logging, worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
 from kombu import Queue
 
 from inferq.errors import InferqError, StoreUnavailable
 from inferq.logs import configure_logging
 from inferq.queue import Bells, make_celery
+from inferq.redis_check import check_redis
 from inferq.redis_client import job_redis
 from inferq.scripts import Scripts
 from inferq.settings import load_settings
@@ -54,6 +55,14 @@ def sweep_forever(sweeps: Sweeps, bells: Bells, stop: threading.Event) -> None:
 @setup_logging.connect
 def _log(**_: Any) -> None:
     configure_logging(settings.log_format)
+
+
+@worker_init.connect
+def _check(**_: Any) -> None:
+    try:
+        check_redis(settings)
+    except InferqError as error:
+        sys.exit(f"inferq keeper: {error}")
 
 
 @worker_ready.connect
