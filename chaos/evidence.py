@@ -8,7 +8,6 @@ from typing import Final
 
 from redis import Redis
 
-from chaos.fleet import Aboard
 from inferq.keys import PREFIX, key
 
 #: Keys that stay when no job is left: who may call, who serves, windows and tombstones that end by themselves.
@@ -40,15 +39,6 @@ class Outcomes:
     def doubled(self) -> int:
         """Return how many runs had more than one accepted completion."""
         return len([run for run, times in self.completed.items() if times > 1])
-
-    def refused(self) -> int:
-        """Return how many attempts came back with something that was no longer theirs to write."""
-        return list(self.of.values()).count("refused")
-
-    def accepted_of(self, zombies: list[Aboard]) -> int:
-        """Return how many attempts that had been superseded were accepted all the same."""
-        said = [self.of.get((held.run, held.attempt)) for held in zombies]
-        return len([word for word in said if word in ("completed", "failed", "queued")])
 
 
 def read_outcomes(directory: Path) -> Outcomes:
