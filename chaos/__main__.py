@@ -119,7 +119,7 @@ async def _with_fleet(
         last = int(fleet.redis.info("memory")["used_memory_dataset"])
         outcomes = read_outcomes(directory)
         console.print(
-            f"{stage.scenes[0]} ...: Redis held {first / 1e6:.1f} MB of data at first and {last / 1e6:.1f} MB at the end"
+            f"{stage.scenes[0]} ...: Redis held {first / 1e6:.1f} MB of data at first, {last / 1e6:.1f} at the end"
         )
         if left:
             console.print("left in Redis: " + ", ".join(left[:10]))
