@@ -23,7 +23,7 @@ demo: $(VENV)/local $(VENV)/cpu ## See one job from the front door to the engine
 up: $(STACK) ## Run everything on this machine until Ctrl-C
 	@$(BIN)/python -m deploy.local up
 
-test: $(VENV)/dev $(VENV)/cpu ## Run the whole test suite
+test: $(VENV)/dev $(VENV)/cpu $(VENV)/system ## Run the whole test suite
 	@$(BIN)/python -m pytest
 
 lint: $(VENV)/dev ## Check style, types and the direction of imports
@@ -56,6 +56,13 @@ $(VENV)/local: $(VENV)/base requirements-local.txt
 
 $(VENV)/dev: $(VENV)/base requirements-dev.txt requirements-local.txt
 	@$(PIP) install -r requirements-dev.txt && touch $@
+
+# Tests run on the system's Redis (7 or later) besides the bundled 6.2. Where it may not be installed, on that one alone.
+$(VENV)/system: $(VENV)/base
+	@if [ -z "$$(command -v redis-server)" ] && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
+	  apt-get -qq install --no-install-recommends redis-server < /dev/null > /dev/null; fi
+	@touch $@
 
 # Only torch comes from its own index. PyPI's torchvision and its kin are CUDA builds that break transformers beside it.
 $(VENV)/cpu: $(VENV)/base requirements-cpu.txt

@@ -2,11 +2,11 @@
 
 import gc
 import resource
+import subprocess
+import sys
 from typing import Any
 
 from inferq.errors import InferqError
-from inferq.logs import configure_logging
-from inferq.redis_check import check_redis
 from inferq.settings import load_settings
 
 try:
@@ -37,12 +37,13 @@ if _soft != resource.RLIM_INFINITY and _soft < _wanted:
 
 
 def on_starting(_: Any) -> None:
-    """Do not start beside a Redis that cannot be used; one that is away is waited for."""
-    configure_logging(settings.log_format)
-    try:
-        check_redis(settings)
-    except InferqError as error:
-        raise SystemExit(f"inferq api: {error}") from None
+    """Do not start beside a Redis that cannot be used; one that is away is waited for.
+
+    Asked by a process of its own: a worker inherits what is imported here, and gevent must patch ssl before redis-py
+    has imported it, or TLS breaks.
+    """
+    if subprocess.run([sys.executable, "-m", "inferq.redis_check"], check=False).returncode:
+        raise SystemExit(1)
 
 
 def post_worker_init(worker: Any) -> None:

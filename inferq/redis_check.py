@@ -1,6 +1,10 @@
-"""What a process asks Redis before it starts: whether it may use it, and whether jobs are safe in it."""
+"""What a process asks Redis before it starts: whether it may use it, and whether jobs are safe in it.
+
+``python -m inferq.redis_check`` asks for a process that cannot ask itself: status 1 and a sentence when it must not.
+"""
 
 import ssl
+import sys
 from collections.abc import Callable
 from typing import Final
 
@@ -8,9 +12,10 @@ import structlog
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from inferq.errors import ConfigurationError
+from inferq.errors import ConfigurationError, InferqError
+from inferq.logs import configure_logging
 from inferq.redis_client import connect
-from inferq.settings import Settings
+from inferq.settings import Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -76,3 +81,12 @@ def _untrusted(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+if __name__ == "__main__":
+    try:
+        found = load_settings()
+        configure_logging(found.log_format)
+        check_redis(found)
+    except InferqError as error:
+        sys.exit(f"inferq: {error}")
