@@ -45,7 +45,8 @@ async def serve(answers: IO[str]) -> None:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    from workers.vllm_engine import engine_options, leave_a_core
+    from workers.placement import leave_a_core
+    from workers.vllm_engine import engine_options
 
     leave_a_core()
     llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_options(load_settings())))

@@ -23,7 +23,8 @@ _engine: dict[str, Any] = {}
 def _load(**_: Any) -> None:
     from vllm import LLM
 
-    from workers.vllm_engine import engine_options, leave_a_core
+    from workers.placement import leave_a_core
+    from workers.vllm_engine import engine_options
 
     leave_a_core()
     os.environ["VLLM_NO_USAGE_STATS"] = "1"

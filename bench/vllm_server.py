@@ -5,7 +5,8 @@ import runpy
 import sys
 
 from inferq.settings import load_settings
-from workers.vllm_engine import engine_options, leave_a_core
+from workers.placement import leave_a_core
+from workers.vllm_engine import engine_options
 
 
 def arguments(port: int) -> list[str]:

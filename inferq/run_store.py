@@ -89,8 +89,10 @@ class RunStore:
 
     def complete(
         self, run: ClaimedRun, completion: Completion, *, cache_entry: CachedCompletion | None, cache_ttl_s: int
-    ) -> bool:
-        """End the run with its output; False when the attempt is not this worker's any more."""
+    ) -> tuple[bool, int]:
+        """End the run with its output; returns False when the attempt is not this worker's any more, and how many runs
+        of the engine wait.
+        """
         details: dict[str, Any] = {
             "finish_reason": completion.finish_reason,
             "prompt_tokens": completion.prompt_tokens,
@@ -99,7 +101,8 @@ class RunStore:
             "cache_ttl_s": cache_ttl_s,
         }
         entry = cache_entry.to_json() if cache_entry else ""
-        return bool(self._scripts("complete", run.id, run.fence, completion.text, orjson.dumps(details), entry))
+        kept, waiting = self._scripts("complete", run.id, run.fence, completion.text, orjson.dumps(details), entry)
+        return bool(kept), int(waiting)
 
     def fail(self, run: ClaimedRun, *, code: str, message: str, retryable: bool) -> bool:
         """End the run with an error; False when the attempt is not this worker's any more."""

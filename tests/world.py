@@ -82,9 +82,10 @@ class World:
         entry = CachedCompletion(
             text=text, finish_reason="stop", prompt_tokens=3, completion_tokens=2, model="demo", stored_ms=self.now
         )
-        return (worker or self.worker).complete(
+        kept, _ = (worker or self.worker).complete(
             run, completion, cache_entry=entry if run.store else None, cache_ttl_s=60
         )
+        return kept
 
     def tick(self, times: int = 1, every_ms: int = 1000) -> list[str]:
         """Let a keeper tick steadily; returns the runs rescued on the way."""

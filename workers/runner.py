@@ -39,6 +39,8 @@ class Attempt:
     attempt: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    #: Whether it is worth claiming again at once.
+    more: bool = False
 
 
 class Held:
@@ -95,43 +97,46 @@ class Runner:
         """Claim the next run and see it through; raises StoreUnavailable when it could not even be claimed."""
         if self.closed.is_set():
             return Attempt(outcome="nothing")
+        heard = self.idle.heard
         run, bells = self._store.claim(new_id())
+        self.idle.learn(heard, run.left if run else 0)
         if run is None:
             return Attempt(outcome="nothing")
         self.held.add(run)
         began = time.monotonic()
         try:
-            if run.left:
-                self.idle.knock()
             self._bells.ring(self._store.engine, bells)
-            outcome, tokens = self._execute(run)
+            outcome, tokens, waiting = self._execute(run)
         finally:
             self.held.remove(run)
         seconds = time.monotonic() - began
         log.info("attempt_ended", run=run.id, attempt=run.attempt, outcome=outcome, tokens=tokens, seconds=seconds)
-        return Attempt(outcome=outcome, run=run.id, attempt=run.attempt, tokens=tokens, seconds=seconds)
+        return Attempt(
+            outcome=outcome, run=run.id, attempt=run.attempt, tokens=tokens, seconds=seconds, more=waiting > 0
+        )
 
-    def _execute(self, run: ClaimedRun) -> tuple[str, int]:
+    def _execute(self, run: ClaimedRun) -> tuple[str, int, int]:
+        """Return the outcome, tokens written, and how many runs wait; one when nobody has asked."""
         try:
             request = GenerationRequest.model_validate_json(run.request_json)
             completion = self._engine.generate(run.id, request, run.scope)
         except RequestFailed as error:
             code, message, retryable = error.code, str(error), error.retryable
             kept = self._write(lambda: self._store.fail(run, code=code, message=message, retryable=retryable))
-            return ("failed" if kept else "refused"), 0
+            return ("failed" if kept else "refused"), 0, 1
         except RunAborted:
-            return self._hand_back(run, strikes=0), 0
+            return self._hand_back(run, strikes=0), 0, 1
         except EngineGone:
             self.close()
-            return self._hand_back(run, strikes=0), 0
+            return self._hand_back(run, strikes=0), 0, 1
         except EngineDead:
             self.close()
-            return self._hand_back(run, strikes=1), 0
+            return self._hand_back(run, strikes=1), 0, 1
         except MemoryError:
             # Nobody knows what else in this process lacks a piece now.
             self.close()
             self._engine.kill()
-            return self._hand_back(run, strikes=1), 0
+            return self._hand_back(run, strikes=1), 0, 1
         except Exception as error:  # a bug must not strand a run until its lease ends
             log.error("attempt_broke", run=run.id, error=type(error).__name__)
             kept = self._write(
@@ -139,15 +144,17 @@ class Runner:
                     run, code="internal_error", message="the worker made a mistake; it has been logged", retryable=True
                 )
             )
-            return ("failed" if kept else "refused"), 0
+            return ("failed" if kept else "refused"), 0, 1
         entry = self._entry(run, completion)
         if entry and self._cache is not None:
             self._cache_apart(run, entry)
             entry = None
-        kept = self._write(
+        heard = self.idle.heard
+        kept, waiting = self._write(
             lambda: self._store.complete(run, completion, cache_entry=entry, cache_ttl_s=self._cache_ttl_s)
-        )
-        return ("completed" if kept else "refused"), completion.completion_tokens
+        ) or (False, 0)
+        self.idle.learn(heard, waiting)
+        return ("completed" if kept else "refused"), completion.completion_tokens, waiting
 
     def _entry(self, run: ClaimedRun, completion: Completion) -> CachedCompletion | None:
         if not run.store or completion.finish_reason not in CACHEABLE:

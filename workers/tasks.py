@@ -33,12 +33,11 @@ def register(app: Celery, worker: Worker) -> None:
         runner, until = worker.runner, time.monotonic() + SHIFT_S
         try:
             while time.monotonic() < until:
-                heard = runner.idle.heard
                 attempt = runner.run_next()
                 if attempt.outcome != "nothing":
                     done[attempt.outcome] += 1
                     done["tokens"] += attempt.tokens
-                elif not runner.idle.wait(heard, LINGER_S):
+                if not attempt.more and not runner.idle.wait(LINGER_S):
                     break
         except StoreUnavailable as error:
             # The run, if any, is still in the queue or under a lease: the keeper rings again.

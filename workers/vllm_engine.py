@@ -27,6 +27,7 @@ from inferq.errors import EngineDead, EngineGone, RequestFailed, RunAborted
 from inferq.requests import GenerationRequest
 from inferq.run_store import Completion
 from inferq.settings import Settings
+from workers.placement import leave_a_core, part_cores
 
 log = structlog.get_logger()
 
@@ -35,8 +36,6 @@ Returned = TypeVar("Returned")
 #: Scheduler and model in one process. They take turns: in vLLM's default for CPUs, a process each, the one that waits
 #: keeps a core busy. The default is there to set the number of OpenMP threads, which leave_a_core does here.
 CPU_EXECUTOR: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-#: Niceness of an engine without a GPU: the lowest priority.
-ENGINE_NICENESS: Final = 19
 #: Seconds the engine may take to end before it is left to the guard.
 STOP_S: Final = 5.0
 
@@ -66,7 +65,7 @@ class VllmEngine:
             self._on_loop(self._load()).result()
             self._processes = [child for child in psutil.Process().children(recursive=True) if child not in before]
             if not current_platform.is_cuda():
-                yield_to_the_queue(self._processes)
+                part_cores(self._processes)
             for request in _warm_up_requests():
                 self.generate("warm-up", request, "warm-up")
             # As vLLM's own server does: what is loaded by now stays, and the collector need not walk it again.
@@ -127,7 +126,8 @@ class VllmEngine:
     async def _load(self) -> None:
         # The service counts its own metrics; nothing is reported to vLLM's authors.
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")  # noqa: TID251  # vLLM's own switch, not a setting of ours
-        leave_a_core()
+        if not current_platform.is_cuda():
+            leave_a_core()
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_options(self._settings)))
         enable_envs_cache()  # it asks the environment several times in each step
 
@@ -215,23 +215,6 @@ class VllmEngine:
                 "chat_template", f"the model's chat template refuses these messages ({type(error).__name__})"
             ) from None
         return {"prompt_token_ids": list(ids)}
-
-
-def leave_a_core() -> None:
-    """Let an engine without a GPU compute on all cores but one, for API and queue; to be called before it starts."""
-    if not current_platform.is_cuda():
-        threads = max(1, len(os.sched_getaffinity(0)) - 1)
-        os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # noqa: TID251  # OpenMP's own switch
-
-
-def yield_to_the_queue(engine: list[psutil.Process]) -> None:
-    """Lower the priority of the engine's processes, where they compute on the cores that API and queue need too.
-
-    A request takes them a few milliseconds; an engine that waits for requests loses more than one that yields.
-    """
-    for process in engine:
-        for thread in process.threads():
-            os.setpriority(os.PRIO_PROCESS, thread.id, ENGINE_NICENESS)
 
 
 def engine_options(settings: Settings) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 -- Ends a run with its text: run, output, cache entry and every member in one step, if the fence still holds.
 -- ARGV 1: run  2: fence  3: text  4: JSON {finish_reason, prompt_tokens, completion_tokens, ttft_ms, cache_ttl_s}
 --      5: cache entry (JSON, opaque here; empty: not stored by this script; not stored either when Redis is full)
--- Keys:  memory run leases aboard request output cache members job deadlines retention
--- Reply: 1 done | 2 was already done by this very attempt | 0 refused: not this attempt's any more
+-- Keys:  memory run leases aboard request output cache members job deadlines retention queue struck solitary
+-- Reply: {outcome, runs of the engine that wait}; outcome: 1 done | 2 was already done by this very attempt |
+--        0 refused: not this attempt's any more
 local run, fence = ARGV[1], ARGV[2]
 local r = record(K.run(run))
-if not r or r.fence ~= fence then return 0 end
-if r.status == 'completed' then return 2 end
-if r.status ~= 'in_progress' then return 0 end
+if not r then return {0, 0} end
+if r.fence ~= fence then return {0, waiting(r.engine)} end
+if r.status ~= 'in_progress' then return {r.status == 'completed' and 2 or 0, waiting(r.engine)} end
 local now = now_ms()
 local d = cjson.decode(ARGV[4])
 even_when_full()
@@ -19,4 +20,4 @@ redis.call('HSET', K.run(run), 'status', 'completed', 'finish_reason', d.finish_
 redis.call('SET', K.output(run), ARGV[3])
 if ARGV[5] ~= '' and not full(now) then redis.call('SET', K.cache(r.scope, r.fp), ARGV[5], 'EX', d.cache_ttl_s) end
 end_members(run, 'completed', now)
-return 1
+return {1, waiting(r.engine)}

@@ -34,7 +34,7 @@ class HandWorker:
         entry = CachedCompletion(
             text=text, finish_reason="stop", prompt_tokens=4, completion_tokens=3, model=run.model, stored_ms=0
         )
-        assert self.store.complete(run, completion, cache_entry=entry if run.store else None, cache_ttl_s=60)
+        assert self.store.complete(run, completion, cache_entry=entry if run.store else None, cache_ttl_s=60)[0]
 
 
 @pytest.fixture
