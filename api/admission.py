@@ -1,7 +1,9 @@
 """Admission: one request becomes a cached answer, a queued job, or a refusal. Read top to bottom."""
 
+import hashlib
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import structlog
 from redis import Redis
@@ -16,28 +18,45 @@ from inferq.completion_cache import CachedCompletion, fingerprint
 from inferq.credentials import Credential
 from inferq.ids import new_id
 from inferq.job_store import Answer, Submission
+from inferq.jobs import Job
 from inferq.keys import key
 
 log = structlog.get_logger()
 
-#: Seconds after which a caller may try again when queue or store is full, until the wait can be predicted.
+#: ``Cache-Status`` of an answer from the cache.
+HIT = "inferq; hit"
+#: Seconds after which a caller may try again when memory is short, or nobody can say when there is room.
 FULL_RETRY_AFTER = 5
+#: Seconds a caller is told to wait at most; it may look again earlier.
+MOST_RETRY_AFTER = 600
 
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted:
-    """A stored job (``job_id``) or a cached completion, never both. ``cache_status`` is the RFC 9211 value."""
+    """A stored job or a cached completion. ``cache_status`` is the RFC 9211 value.
 
-    model: str
+    ``replayed``: the job was made by an earlier call with the same Idempotency-Key; only its id is known here.
+    """
+
     cache_status: str
-    now_ms: int
     job_id: str | None = None
-    position: int | None = None
+    job: Job | None = None
+    replayed: bool = False
     completion: CachedCompletion | None = None
+    #: Of a cached completion: the model's public name, and when it was read.
+    model: str = ""
+    now_ms: int = 0
 
 
-def admit(services: Services, caller: Credential, body: JobRequest, cache: CacheDirectives, job_id: str) -> Admitted:
-    """Admit ``body`` as job ``job_id`` or answer it from the cache; raises Problem 401, 404, 429, 503 or 504."""
+def admit(
+    services: Services,
+    caller: Credential,
+    body: JobRequest,
+    cache: CacheDirectives,
+    job_id: str,
+    idempotency_key: str | None = None,
+) -> Admitted:
+    """Admit ``body`` as job ``job_id`` or answer it from the cache; raises Problem 401, 404, 422, 429, 503 or 504."""
     settings = services.settings
     model = _model(settings.public_model, body)
     caching = settings.cache_policy == "all" or (settings.cache_policy == "deterministic" and body.deterministic)
@@ -47,85 +66,130 @@ def admit(services: Services, caller: Credential, body: JobRequest, cache: Cache
         run_id=new_id(),
         engine=settings.engine_queue,
         model=model,
-        priority="normal" if body.priority == "high" else body.priority,
-        cost=body.cost,
+        priority=body.priority,
+        # No run can be longer than the model's context, whatever was asked for.
+        cost=min(body.cost, settings.max_model_len),
+        prompt_tokens=min(body.estimated_prompt_tokens, settings.max_model_len),
         fingerprint=fingerprint(body, settings.model_name),
         scope=settings.cache_scope,
         read_cache=reading and services.cache is None,
         store=caching and not cache.no_store,
+        share=reading and not cache.no_store,
         only_if_cached=cache.only_if_cached,
         cache_status="miss" if reading else "bypass",
         max_depth=settings.max_queue_depth,
+        max_tokens=settings.max_queued_tokens,
         ttl_ms=(body.result_ttl_s or settings.result_ttl) * 1000,
         request_json=body.generation_json(),
         start_ms=_ms(body.deadline.start_within_s if body.deadline else None),
         total_ms=_ms(body.deadline.total_s if body.deadline else None),
         metadata_json=json.dumps(body.metadata) if body.metadata else None,
     )
+    if idempotency_key is not None:
+        submission = replace(
+            submission,
+            idempotency=_digest(idempotency_key),
+            body=_digest(f"{body.model_dump_json()} {cache}"),
+        )
     if services.cache is not None and reading:
         found = _from_cache_server(services.cache, services, caller, submission)
-        if found:
+        if isinstance(found, Admitted):
             return found
-    answer = accept(services.jobs.submit(caller, submission), "requests")
+        submission = replace(submission, completion_json=found)
+    answer = accept(services.jobs.submit(caller, submission))
     return _decided(services, submission, answer, reading=reading)
 
 
 def _from_cache_server(
     cache: "Redis", services: Services, caller: Credential, submission: Submission
-) -> Admitted | None:
-    """Look the request up when completions live on a Redis of their own, which no script of the jobs' Redis can see."""
-    known = accept(services.jobs.identify(caller, request=submission.job_id, window="requests"), "requests")
+) -> Admitted | str:
+    """Look the request up when completions live on a Redis of their own, which no script of the jobs' Redis can see.
+
+    Returns the answer; or the stored completion ("": none) where a record must be written.
+    """
+    known = accept(
+        services.jobs.identify(caller, request=submission.job_id, window="requests", idempotency=submission.idempotency)
+    )
+    now_ms, repeats = known.rest
+    if repeats:
+        return ""
     scope = known.tenant if submission.scope == "tenant" else submission.scope
     try:
         stored = cache.get(key("cache", scope, submission.fingerprint))
     except RedisError as error:
         # Completions can be made again: without their server a hit becomes a miss, not an error.
         log.warning("cache_unavailable", reason=type(error).__name__)
-        return None
-    if stored is None:
-        return None
+        return ""
+    if stored is None or submission.idempotency is not None:
+        return stored or ""
+    return _hit(submission, stored, now_ms)
+
+
+def _hit(submission: Submission, stored: str, now_ms: int) -> Admitted:
     completion = CachedCompletion.from_json(stored)
-    return Admitted(model=submission.model, cache_status="inferq; hit", now_ms=known.rest[0], completion=completion)
+    return Admitted(cache_status=HIT, completion=completion, model=submission.model, now_ms=now_ms)
 
 
 def _decided(services: Services, submission: Submission, answer: Answer, *, reading: bool) -> Admitted:
     forwarded = "inferq; fwd=miss" if reading else "inferq; fwd=request"
     match answer.outcome:
         case "hit":
-            stored, now_ms = answer.rest
-            completion = CachedCompletion.from_json(stored)
-            return Admitted(model=submission.model, cache_status="inferq; hit", now_ms=now_ms, completion=completion)
-        case "absent":
-            raise Problem(
-                504,
-                "not-cached",
-                "No cached answer to this request, and only-if-cached forbids making one.",
-                headers={"Cache-Status": forwarded},
+            return _hit(submission, *answer.rest)
+        case "repeat":
+            return Admitted(cache_status=forwarded, job_id=answer.rest[0], replayed=True)
+        case "accepted":
+            job, bells = answer.rest
+            if bells:
+                services.bells.ring(submission.engine, bells)
+            status = {"hit": HIT, "coalesced": f"{forwarded}; collapsed"}.get(job.cache, forwarded)
+            return Admitted(cache_status=status, job_id=job.id, job=job)
+    raise _refusal(submission, answer, forwarded)
+
+
+def _refusal(submission: Submission, answer: Answer, forwarded: str) -> Problem:
+    match answer.outcome, answer.rest:
+        case "absent", _:
+            detail = "No cached answer to this request, and only-if-cached forbids making one."
+            return Problem(504, "not-cached", detail, headers={"Cache-Status": forwarded})
+        case "mismatch", _:
+            return Problem(
+                422,
+                "idempotency-key-reused",
+                "Idempotency-Key: was sent with another body before; use a new key for a new request.",
+                errors=[{"field": "Idempotency-Key", "message": "must not be used for another request"}],
             )
-        case "no_memory":
-            raise Problem(
-                503,
-                "temporary-reduced-capacity",
-                "The job store is nearly full; reads and cached answers go on. Try again later.",
-                headers={"Retry-After": str(FULL_RETRY_AFTER)},
+        case "too_costly", (limit,):
+            message = f"with the prompt this reserves {submission.cost} tokens; this key may use {limit} a minute"
+            return Problem(
+                422,
+                "invalid-request",
+                f"max_tokens: {message}",
+                errors=[{"field": "max_tokens", "message": message}],
             )
-        case "full":
-            raise Problem(
-                503,
-                "temporary-reduced-capacity",
-                f"{answer.rest[0]} runs wait already, which is all the queue may hold. Try again later.",
-                headers={"Retry-After": str(FULL_RETRY_AFTER)},
+        case "late", (wait_ms,):
+            late_s = (wait_ms - (submission.start_ms or 0)) / 1000
+            return _busy(
+                f"The job would start in about {wait_ms / 1000:.0f} s, later than deadline.start_within_s allows.",
+                late_s,
             )
-    position, bells, created_ms = answer.rest
-    if bells:
-        services.bells.ring(submission.engine, bells)
-    return Admitted(
-        model=submission.model,
-        cache_status=forwarded,
-        now_ms=int(created_ms),
-        job_id=submission.job_id,
-        position=position,
+        case "full", (what, wait_ms):
+            # When a tenth of what waits has been worked off there is room, and not only for the quickest.
+            return _busy(f"As many {what} wait already as the queue may hold.", wait_ms / 10_000)
+    return _busy("The job store is nearly full; reads and cached answers go on.", -1)
+
+
+def _busy(detail: str, seconds: float) -> Problem:
+    retry_after = FULL_RETRY_AFTER if seconds < 0 else min(MOST_RETRY_AFTER, max(1, math.ceil(seconds)))
+    return Problem(
+        503,
+        "temporary-reduced-capacity",
+        f"{detail} Try again in {retry_after} s.",
+        headers={"Retry-After": str(retry_after)},
     )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _model(served: str, body: JobRequest) -> str:

@@ -1,12 +1,18 @@
 """Who is asking, and how a refusal of the caller reads."""
 
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Final
 
 from flask import Request, g
 
 from api.errors import Problem, unauthorized
 from inferq.credentials import Credential
 from inferq.job_store import Answer, RateState
+
+#: The policy that bounds jobs in flight; the others are windows of a minute.
+JOBS: Final = "jobs"
+#: Seconds after which a key with too many jobs in flight may look again.
+JOBS_RETRY_AFTER: Final = 1
 
 
 def caller_of(request: Request) -> Credential:
@@ -22,18 +28,19 @@ def caller_of(request: Request) -> Credential:
     return credential
 
 
-def accept(answer: Answer, policy: str) -> Answer:
+def accept(answer: Answer) -> Answer:
     """Return the answer if the store knew the caller and let it pass; raises Problem 401, 404, 410 or 429.
 
-    ``policy`` names the rate window in the headers; they go out with every answer.
+    What the caller has left under each policy that was consulted goes out with every answer.
     """
-    if answer.rate and "rate_headers" not in g:  # the first window a request is counted in is the one it pays for
-        g.rate_headers = rate_headers(answer.rate, policy)
+    if answer.rates and "rate_headers" not in g:  # the first window a request is counted in is the one it pays for
+        g.rate_headers = rate_headers(answer.rates)
     match answer.outcome:
         case "unauthorized":
             raise unauthorized("The API key is unknown or revoked.")
         case "limited":
-            refuse_rate(answer, policy)
+            g.rate_headers = rate_headers(answer.rates)
+            raise rate_refusal(answer.rates, answer.rest[0])
         case "unknown":
             raise Problem(404, "not-found", "There is no such job.")
         case "gone":
@@ -41,26 +48,38 @@ def accept(answer: Answer, policy: str) -> Answer:
     return answer
 
 
-def refuse_rate(answer: Answer, policy: str) -> NoReturn:
-    """Raise Problem 429 naming the violated policy (draft-ietf-httpapi-ratelimit-headers: quota-exceeded)."""
-    rate = answer.rate
-    seconds = _seconds(rate.reset_ms) if rate else 60
-    limit = rate.limit if rate else 0
-    raise Problem(
-        429,
-        "quota-exceeded",
-        f"At most {limit} {policy} a minute; the next is possible in {seconds} s.",
-        headers={"Retry-After": str(seconds)},
-        **{"violated-policies": [policy]},
+def rate_refusal(rates: Sequence[RateState], policy: str) -> Problem:
+    """Return Problem 429 naming the violated policy (draft-ietf-httpapi-ratelimit-headers: quota-exceeded)."""
+    rate = next(one for one in rates if one.policy == policy)
+    if policy == JOBS:
+        seconds = JOBS_RETRY_AFTER
+        detail = f"At most {rate.limit} jobs of this key may be in flight; wait for one to end, or cancel one."
+    else:
+        seconds = _seconds(rate.reset_ms)
+        detail = f"At most {rate.limit} {policy} a minute; the next are possible in {seconds} s."
+    return Problem(
+        429, "quota-exceeded", detail, headers={"Retry-After": str(seconds)}, **{"violated-policies": [policy]}
     )
 
 
-def rate_headers(rate: RateState, policy: str) -> dict[str, str]:
+def rate_headers(rates: Sequence[RateState]) -> dict[str, str]:
     """Return ``RateLimit-Policy`` and ``RateLimit``; ``t`` is seconds until some quota comes back."""
     return {
-        "RateLimit-Policy": f'"{policy}";q={rate.limit};w=60',
-        "RateLimit": f'"{policy}";r={rate.remaining};t={_seconds(rate.reset_ms)}',
+        "RateLimit-Policy": ", ".join(_policy(rate) for rate in rates),
+        "RateLimit": ", ".join(_state(rate) for rate in rates),
     }
+
+
+def _policy(rate: RateState) -> str:
+    if rate.policy == JOBS:
+        return f'"{JOBS}";q={rate.limit};qu="concurrent-requests"'
+    unit = ';qu="tokens"' if rate.policy == "tokens" else ""
+    return f'"{rate.policy}";q={rate.limit}{unit};w=60'
+
+
+def _state(rate: RateState) -> str:
+    when = "" if rate.policy == JOBS else f";t={_seconds(rate.reset_ms)}"
+    return f'"{rate.policy}";r={rate.remaining}{when}'
 
 
 def _seconds(ms: int) -> int:

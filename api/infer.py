@@ -4,9 +4,10 @@ import time
 
 from flask import Blueprint, Response, jsonify, request
 
+from api.admission import HIT
 from api.callers import caller_of
 from api.errors import Problem
-from api.jobs import MOST_SUBMIT_WAIT, POLL_RETRY_AFTER, preference_applied, submit, validated
+from api.jobs import MOST_SUBMIT_WAIT, preference_applied, retry_after, submit, validated
 from api.preferences import wait_of
 from api.schemas import InferRequest, JobRequest
 from api.services import services
@@ -25,7 +26,8 @@ def infer() -> Response:
     svc, caller = services(), caller_of(request)
     simple = validated(svc, caller, InferRequest)
     body = JobRequest(prompt=simple.prompt, max_tokens=simple.max_tokens)
-    admitted, job = submit(svc, caller, body, wait_of(request, MOST_SUBMIT_WAIT))
+    admitted = submit(svc, caller, body, wait_of(request, MOST_SUBMIT_WAIT))
+    job = admitted.job
     if job and job.status in _ENDED:
         error = job.error
         raise Problem(
@@ -40,15 +42,17 @@ def infer() -> Response:
             {
                 "response": text,
                 "latency_ms": round((time.monotonic() - began) * 1000, 3),
-                "cached": admitted.completion is not None,
-                "model": admitted.model,
+                "cached": admitted.cache_status == HIT,
+                "model": job.model if job else admitted.model,
             }
         )
-    else:
-        url = f"/v1/jobs/{admitted.job_id}"
-        answer = jsonify({"job_id": admitted.job_id, "status": job.status if job else "queued", "status_url": url})
+    elif job:
+        url = f"/v1/jobs/{job.id}"
+        answer = jsonify({"job_id": job.id, "status": job.status, "status_url": url})
         answer.status_code = 202
         answer.headers["Location"] = url
-        answer.headers["Retry-After"] = str(POLL_RETRY_AFTER)
+        answer.headers["Retry-After"] = str(retry_after(job))
+    if admitted.replayed:
+        answer.headers["Idempotency-Replayed"] = "true"
     answer.headers["Cache-Status"] = admitted.cache_status
     return preference_applied(answer, MOST_SUBMIT_WAIT)

@@ -1,14 +1,15 @@
 """``/v1/jobs``: submit, read, cancel, erase, list."""
 
 import time
-from typing import Any
+from dataclasses import replace
+from threading import Event
 
 from flask import Blueprint, Response, jsonify, request
 
 from api.admission import Admitted, admit
 from api.callers import accept, caller_of
 from api.errors import Problem
-from api.preferences import CacheDirectives, wait_of
+from api.preferences import CacheDirectives, idempotency_key, wait_of
 from api.representations import age_s, cached_body, etag, job_body
 from api.schemas import Body, JobRequest, parse_body
 from api.services import Services, services
@@ -21,8 +22,9 @@ blueprint = Blueprint("jobs", __name__)
 #: Seconds a submit and a read may be held open (design: HTTP contract).
 MOST_SUBMIT_WAIT = 60
 MOST_READ_WAIT = 30
-#: Seconds after which a client that polls should ask again, until the wait can be predicted.
+#: Seconds after which a client that polls should ask again: at least, and at most.
 POLL_RETRY_AFTER = 1
+MOST_POLL_RETRY_AFTER = 60
 
 
 @blueprint.post("/v1/jobs")
@@ -30,18 +32,23 @@ def create_job() -> Response:
     """Admit a job: 202, or 200 when the answer is cached or comes within ``Prefer: wait``."""
     svc, caller = services(), caller_of(request)
     body = validated(svc, caller, JobRequest)
-    admitted, job = submit(svc, caller, body, wait_of(request, MOST_SUBMIT_WAIT))
+    admitted = submit(svc, caller, body, wait_of(request, MOST_SUBMIT_WAIT))
+    job = admitted.job
     if admitted.completion:
         answer = jsonify(
             cached_body(admitted.completion, model=admitted.model, priority=body.priority, now_ms=admitted.now_ms)
         )
-        answer.headers["Age"] = str(age_s(admitted.completion, admitted.now_ms))
-    else:
-        answer = jsonify(job_body(job) if job else queued_body(admitted, body))
-        answer.status_code = 200 if job and job.status.is_terminal else 202
-        answer.headers["Location"] = f"/v1/jobs/{admitted.job_id}"
+        answer.headers["Age"] = str(age_s(admitted.completion.stored_ms, admitted.now_ms))
+    elif job:
+        answer = jsonify(job_body(job))
+        answer.status_code = 200 if job.status.is_terminal else 202
+        answer.headers["Location"] = f"/v1/jobs/{job.id}"
         if answer.status_code == 202:
-            answer.headers["Retry-After"] = str(POLL_RETRY_AFTER)
+            answer.headers["Retry-After"] = str(retry_after(job))
+        if job.cached_ms is not None:
+            answer.headers["Age"] = str(age_s(job.cached_ms, job.created_ms))
+    if admitted.replayed:
+        answer.headers["Idempotency-Replayed"] = "true"
     answer.headers["Cache-Status"] = admitted.cache_status
     return preference_applied(answer, MOST_SUBMIT_WAIT)
 
@@ -60,7 +67,7 @@ def read_job(job_id: str) -> Response:
     answer.headers["ETag"] = tag
     answer.headers["Cache-Control"] = "private, no-cache"
     if not job.status.is_terminal:
-        answer.headers["Retry-After"] = str(POLL_RETRY_AFTER)
+        answer.headers["Retry-After"] = str(retry_after(job))
     return preference_applied(answer, MOST_READ_WAIT)
 
 
@@ -68,7 +75,7 @@ def read_job(job_id: str) -> Response:
 def cancel_job(job_id: str) -> Response:
     """Cancel: 200 when cancelled, 202 while the engine still has to free the run, 409 when it ended otherwise."""
     svc, caller = services(), caller_of(request)
-    answer = accept(svc.jobs.cancel(caller, checked(job_id)), "polls")
+    answer = accept(svc.jobs.cancel(caller, checked(job_id)))
     if answer.outcome == "ended":
         raise Problem(409, "already-finished", f"The job is {answer.rest[0]} already.")
     body = jsonify(job_body(_read(svc, caller, job_id, new_id())))
@@ -80,7 +87,7 @@ def cancel_job(job_id: str) -> Response:
 def erase_job(job_id: str) -> Response:
     """Erase prompt and output of a finished job."""
     svc, caller = services(), caller_of(request)
-    answer = accept(svc.jobs.erase(caller, checked(job_id)), "polls")
+    answer = accept(svc.jobs.erase(caller, checked(job_id)))
     if answer.outcome == "live":
         raise Problem(409, "not-finished", "Only a finished job can be erased; cancel it first.")
     return Response(status=204)
@@ -99,7 +106,7 @@ def list_jobs() -> Response:
     cursor = request.args.get("cursor", "")
     if cursor and not is_id(cursor):
         raise _bad_query("cursor", "must be the next_cursor of an earlier answer")
-    answer = accept(svc.jobs.list(caller, status=status, after=cursor, count=int(limit)), "polls")
+    answer = accept(svc.jobs.list(caller, status=status, after=cursor, count=int(limit)))
     found, following = answer.rest
     return jsonify({"object": "list", "data": [job_body(job) for job in found], "next_cursor": following or None})
 
@@ -109,27 +116,43 @@ def validated(svc: Services, caller: Credential, model: type[Body]) -> Body:
     try:
         return parse_body(request, model)
     except Problem:
-        accept(svc.jobs.identify(caller, request=new_id(), window="polls"), "polls")
+        accept(svc.jobs.identify(caller, request=new_id(), window="polls"))
         raise
 
 
-def submit(svc: Services, caller: Credential, body: JobRequest, wait_s: int) -> tuple[Admitted, Job | None]:
-    """Admit ``body``; with ``wait_s`` wait for its end. The job is None when there was no reason to read it."""
-    job_id, directives = new_id(), CacheDirectives.of(request)
+def submit(svc: Services, caller: Credential, body: JobRequest, wait_s: int) -> Admitted:
+    """Admit ``body``; with ``wait_s`` wait for its end. What is returned has a job or a completion."""
+    job_id, directives, repeatable = new_id(), CacheDirectives.of(request), idempotency_key(request)
     if not wait_s:
-        return admit(svc, caller, body, directives, job_id), None
-    deadline = time.monotonic() + wait_s
+        admitted = admit(svc, caller, body, directives, job_id, repeatable)
+        if admitted.completion or admitted.job:
+            return admitted
+        return replace(admitted, job=_read(svc, caller, admitted.job_id or "", job_id))
+    until = time.monotonic() + wait_s
     with svc.waiters.watch(job_id, end_only=True) as changed:
-        admitted = admit(svc, caller, body, directives, job_id)
-        if admitted.completion or changed is None:
-            return admitted, None
-        while (left := deadline - time.monotonic()) > 0:
-            changed.wait(left)
-            changed.clear()
-            job = _read(svc, caller, job_id, job_id)
-            if job.status.is_terminal:
-                return admitted, job
-    return admitted, _read(svc, caller, job_id, job_id)
+        admitted = admit(svc, caller, body, directives, job_id, repeatable)
+        if admitted.completion or (admitted.job and (changed is None or admitted.job.status.is_terminal)):
+            return admitted
+        if admitted.job and changed:
+            return replace(admitted, job=_ended(svc, caller, job_id, changed, job_id, until))
+    # An earlier call made the job: it has another id than the one that was watched.
+    earlier = admitted.job_id or ""
+    with svc.waiters.watch(earlier, end_only=True) as changed:
+        job = _read(svc, caller, earlier, job_id)
+        if changed and not job.status.is_terminal:
+            job = _ended(svc, caller, earlier, changed, job_id, until)
+    return replace(admitted, job=job)
+
+
+def _ended(svc: Services, caller: Credential, job_id: str, changed: Event, poll: str, until: float) -> Job:
+    """Return the job once it has ended, or as it is at ``until``."""
+    while (left := until - time.monotonic()) > 0:
+        changed.wait(left)
+        changed.clear()
+        job = _read(svc, caller, job_id, poll)
+        if job.status.is_terminal:
+            return job
+    return _read(svc, caller, job_id, poll)
 
 
 def wait_for_change(svc: Services, caller: Credential, job_id: str, seen: str | None, wait_s: int) -> Job:
@@ -152,24 +175,13 @@ def wait_for_change(svc: Services, caller: Credential, job_id: str, seen: str | 
 
 
 def _read(svc: Services, caller: Credential, job_id: str, poll: str) -> Job:
-    job: Job = accept(svc.jobs.read(caller, job_id, request=poll), "polls").rest[0]
+    job: Job = accept(svc.jobs.read(caller, job_id, request=poll)).rest[0]
     return job
 
 
-def queued_body(admitted: Admitted, body: JobRequest) -> dict[str, Any]:
-    """Return the JSON of a job just queued, as a read would show it, without reading it."""
-    return job_body(
-        Job(
-            id=admitted.job_id or "",
-            status=JobStatus.QUEUED,
-            model=admitted.model,
-            priority="normal" if body.priority == "high" else body.priority,
-            attempt=0,
-            cache="miss" if admitted.cache_status.endswith("miss") else "bypass",
-            created_ms=admitted.now_ms,
-            position=admitted.position,
-        )
-    )
+def retry_after(job: Job) -> int:
+    """Return the seconds after which it is worth asking again: when it is expected to start, at most a minute."""
+    return max(POLL_RETRY_AFTER, min(MOST_POLL_RETRY_AFTER, -(-(job.wait_ms or 0) // 1000)))
 
 
 def preference_applied(answer: Response, most: int) -> Response:

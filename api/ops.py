@@ -1,23 +1,41 @@
 """What operators, probes and curious clients ask: queue, health, readiness."""
 
+from dataclasses import asdict
+
 from flask import Blueprint, Response, jsonify, request
 
 from api.callers import accept, caller_of
-from api.errors import STORE_RETRY_AFTER
+from api.errors import STORE_RETRY_AFTER, Problem
 from api.services import services
 from inferq.errors import StoreUnavailable
 from inferq.job_store import EngineState
+from inferq.tenants import TenantUsage
 
 blueprint = Blueprint("ops", __name__)
+
+#: Days of usage that are kept, today included.
+MOST_DAYS = 40
 
 
 @blueprint.get("/v1/queue")
 def queue() -> Response:
     """Depth, oldest age and ready workers of every engine."""
     svc = services()
-    answer = accept(svc.jobs.overview(caller_of(request)), "polls")
+    answer = accept(svc.jobs.overview(caller_of(request)))
     engines, running, _ = answer.rest
     return jsonify({"object": "queue", "running": running, "engines": [_engine(engine) for engine in engines]})
+
+
+@blueprint.get("/v1/usage")
+def usage() -> Response:
+    """The tenant's weight and limits, what it has in flight, and its jobs and tokens by day."""
+    days = request.args.get("days", "30")
+    if not days.isascii() or not days.isdigit() or not 1 <= int(days[:6]) <= MOST_DAYS:
+        message = f"must be a whole number from 1 to {MOST_DAYS}"
+        raise Problem(422, "invalid-request", f"days: {message}", errors=[{"field": "days", "message": message}])
+    answer = accept(services().jobs.usage(caller_of(request), int(days)))
+    found: TenantUsage = answer.rest[0]
+    return jsonify({"object": "usage", **asdict(found)})
 
 
 @blueprint.get("/health")
@@ -55,6 +73,9 @@ def _engine(engine: EngineState) -> dict[str, object]:
     return {
         "engine": engine.engine,
         "depth": engine.depth,
+        "waiting": engine.waiting,
+        "queued_tokens": engine.tokens,
+        "predicted_wait_s": None if engine.wait_ms is None else engine.wait_ms / 1000,
         "oldest_s": engine.oldest_s,
         "slots": engine.slots,
         "paused": engine.paused,

@@ -1,11 +1,34 @@
-"""Request headers that change how a request is answered: Prefer (RFC 7240), Cache-Control (RFC 9111)."""
+"""Request headers that change how a request is answered.
+
+Prefer (RFC 7240), Cache-Control (RFC 9111), Idempotency-Key (draft-ietf-httpapi-idempotency-key-header).
+"""
 
 import re
 from dataclasses import dataclass
 
 from flask import Request
 
+from api.errors import Problem
+
 _WAIT = re.compile(r"(?:^|[,;\s])wait(?:\s*=\s*\"?(\d{1,9})\"?)?(?=$|[,;\s])", re.IGNORECASE)
+#: Visible ASCII: the draft wants a quoted string, and most clients send it bare.
+_IDEMPOTENCY_KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?')
+
+
+def idempotency_key(request: Request) -> str | None:
+    """Return the Idempotency-Key; None without one, raises Problem 400 for one that cannot be."""
+    sent = request.headers.get("Idempotency-Key")
+    if sent is None:
+        return None
+    match = _IDEMPOTENCY_KEY.fullmatch(sent.strip())
+    if match is None:
+        raise Problem(
+            400,
+            "invalid-idempotency-key",
+            "Idempotency-Key: must be 1 to 255 visible ASCII characters, such as a UUID.",
+            errors=[{"field": "Idempotency-Key", "message": "must be 1 to 255 visible ASCII characters"}],
+        )
+    return match[1]
 
 
 def wait_of(request: Request, most: int) -> int:

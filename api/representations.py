@@ -19,8 +19,11 @@ def job_body(job: Job) -> dict[str, Any]:
         "model": job.model,
         "priority": job.priority,
         "attempt": job.attempt,
-        "queue": {"position": job.position, "eta_s": None} if job.status is JobStatus.QUEUED else None,
-        "cache": {"status": job.cache, "age_s": None},
+        "queue": {"position": job.position, "eta_s": _span(0, job.wait_ms)} if job.status is JobStatus.QUEUED else None,
+        "cache": {
+            "status": job.cache,
+            "age_s": None if job.cached_ms is None else age_s(job.cached_ms, job.created_ms),
+        },
         "output": None if job.output is None else {"text": job.output, "finish_reason": job.finish_reason},
         "error": _error(job),
         "usage": None if job.completion_tokens is None else _usage(job.prompt_tokens, job.completion_tokens),
@@ -51,7 +54,7 @@ def cached_body(completion: CachedCompletion, *, model: str, priority: str, now_
         "priority": priority,
         "attempt": 0,
         "queue": None,
-        "cache": {"status": "hit", "age_s": age_s(completion, now_ms)},
+        "cache": {"status": "hit", "age_s": age_s(completion.stored_ms, now_ms)},
         "output": {"text": completion.text, "finish_reason": completion.finish_reason},
         "error": None,
         "usage": _usage(completion.prompt_tokens, completion.completion_tokens),
@@ -65,9 +68,9 @@ def cached_body(completion: CachedCompletion, *, model: str, priority: str, now_
     }
 
 
-def age_s(completion: CachedCompletion, now_ms: int) -> int:
-    """Return whole seconds since the completion was stored (RFC 9111 ``Age``)."""
-    return max(0, (now_ms - completion.stored_ms) // 1000)
+def age_s(stored_ms: int, now_ms: int) -> int:
+    """Return whole seconds since a completion was stored (RFC 9111 ``Age``)."""
+    return max(0, (now_ms - stored_ms) // 1000)
 
 
 def etag(job: Job) -> str:

@@ -7,7 +7,7 @@ from redis import Redis
 
 from api.waiters import Waiters
 from inferq.credentials import KeyRing
-from inferq.job_store import JobStore
+from inferq.job_store import JobStore, ServiceLimits
 from inferq.queue import Bells, make_celery
 from inferq.redis_client import cache_redis, job_redis
 from inferq.scripts import Scripts
@@ -35,10 +35,16 @@ class Services:
 
 def make_services(settings: Settings) -> Services:
     """Connect nothing yet: clients connect on first use, after gunicorn has forked."""
+    limits = ServiceLimits(
+        requests=settings.rate_limit,
+        polls=settings.poll_rate_limit,
+        tokens=settings.token_rate_limit,
+        jobs=settings.max_jobs_in_flight,
+    )
     redis, listening, cache = job_redis(settings), job_redis(settings), cache_redis(settings)
     return Services(
         settings=settings,
-        jobs=JobStore(Scripts(redis), requests=settings.rate_limit, polls=settings.poll_rate_limit),
+        jobs=JobStore(Scripts(redis), limits),
         keys=KeyRing(redis),
         bells=Bells(make_celery(settings)),
         waiters=Waiters(listening, settings.max_waiters),

@@ -1,6 +1,7 @@
 """What the workers' own logs and Redis itself say, beside what clients saw."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from inferq.keys import PREFIX, key
 STAY: Final = (
     "key",
     "keys",
+    "tenants",
     "engines",
     "engine:",
     "worker:",
@@ -26,7 +28,9 @@ STAY: Final = (
     "celery:",
 )
 #: Keys of an engine that must be empty when no job is left.
-EMPTY: Final = ("queue", "struck", "solitary")
+EMPTY: Final = ("queue", "struck", "solitary", "flows", "waiting_jobs", "active")
+#: A tenant's usage by day, and what its Idempotency-Keys have made, are kept longer than its jobs.
+KEPT_APART: Final = re.compile(r"tenant:[^:]*(:usage:|:idempotency:|$)")
 
 
 @dataclass
@@ -60,9 +64,9 @@ def read_outcomes(directory: Path) -> Outcomes:
 def leftovers(redis: "Redis", engine: str) -> list[str]:
     """Return inferq's keys that should not be there when every job has been forgotten."""
     names = list(redis.scan_iter(f"{PREFIX}*", count=1000))
-    found = [name for name in names if not name.removeprefix(PREFIX).startswith(STAY)]
+    found = [n for n in names if not n.removeprefix(PREFIX).startswith(STAY) and not KEPT_APART.search(n)]
     found += [name for name in names if name.endswith(":aboard") and redis.scard(name)]
-    found += [key(name, engine) for name in EMPTY if redis.zcard(key(name, engine))]
+    found += [key(name, engine) for name in EMPTY if redis.exists(key(name, engine))]
     return sorted(found)
 
 

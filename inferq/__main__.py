@@ -1,5 +1,6 @@
 """Operator commands: ``python -m inferq …``. They talk to Redis, not to the API."""
 
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -8,12 +9,13 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
-from inferq.credentials import KeyRing
+from inferq.credentials import KeyLimits, KeyRing
 from inferq.errors import InferqError
 from inferq.operations import Operations
 from inferq.redis_client import job_redis
 from inferq.scripts import Scripts
 from inferq.settings import load_settings
+from inferq.tenants import Priority, Tenants
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Operator commands of inferq.")
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
@@ -23,7 +25,13 @@ dead_letters = typer.Typer(no_args_is_help=True, help="Runs given up for good: l
 app.add_typer(dead_letters, name="dead-letters")
 
 EngineName = Annotated[str, typer.Argument(help="As GET /v1/queue names it.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Per minute; the service's default when not given.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Per minute; the tenant's or the service's when not given.")]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Jobs in flight; the tenant's or the service's when not given.")]
+MaxPriority = Annotated[Priority | None, typer.Option(help="Jobs of a higher priority are accepted with this one.")]
+Ceiling = Annotated[int | None, typer.Option(min=0, help="Of each of its keys; 0 takes the ceiling away.")]
+
+tenants = typer.Typer(no_args_is_help=True, help="Weights and limits of tenants, and what they use.")
+app.add_typer(tenants, name="tenants")
 
 
 @app.callback()
@@ -37,22 +45,28 @@ def create_key(
     name: Annotated[str, typer.Option(help="A word to know the key by.")] = "",
     rate_limit: Limit = None,
     poll_rate_limit: Limit = None,
+    token_rate_limit: Limit = None,
+    max_jobs: Jobs = None,
+    max_priority: MaxPriority = None,
 ) -> None:
     """Make a key and print it. It is shown once: only its hash is kept."""
-    typer.echo(_ring().create(tenant, name=name, requests=rate_limit, polls=poll_rate_limit))
+    limits = KeyLimits(
+        requests=rate_limit, polls=poll_rate_limit, tokens=token_rate_limit, jobs=max_jobs, max_priority=max_priority
+    )
+    typer.echo(_ring().create(tenant, name=name, limits=limits))
 
 
 @keys.command("list")
 def list_keys() -> None:
     """List all keys with tenant, limits and revocation; never the secret."""
-    table = Table("id", "tenant", "name", "requests/min", "polls/min", "created", "revoked")
+    table = Table("id", "tenant", "name", "requests/min", "polls/min", "tokens/min", "jobs", "created", "revoked")
     for key in _ring().list():
+        numbers = (key.limits.requests, key.limits.polls, key.limits.tokens, key.limits.jobs)
         table.add_row(
             key.key_id,
             key.tenant,
             key.name,
-            str(key.requests or "default"),
-            str(key.polls or "default"),
+            *(str(number or "default") for number in numbers),
             _day(key.created_ms),
             _day(key.revoked_ms) if key.revoked_ms else "",
         )
@@ -65,6 +79,45 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The id: the part betw
     if not _ring().revoke(key_id):
         raise InferqError(f"there is no key with the id {key_id}")
     typer.echo(f"revoked {key_id}")
+
+
+@tenants.command("list")
+def list_tenants(days: Annotated[int, typer.Option(min=1, max=40, help="Days to add up, today included.")] = 1) -> None:
+    """List all tenants: weight, what waits and is in flight, and jobs and tokens of the last days."""
+    found = _tenants()
+    outcomes = ("completed", "failed", "cancelled", "expired")
+    table = Table("tenant", "weight", "max priority", "waiting", "in flight", "submitted", "hits", *outcomes, "tokens")
+    for name in found.list():
+        usage = found.usage(name, days)
+        total: Counter[str] = Counter()
+        for day in usage.days.values():
+            total.update(day)
+        table.add_row(
+            name,
+            f"{usage.weight:g}",
+            usage.max_priority,
+            str(sum(usage.waiting.values())),
+            str(usage.in_flight),
+            *(str(total[what]) for what in ("submitted", "hits", *outcomes, "tokens")),
+        )
+    Console().print(table)
+
+
+@tenants.command("set")
+def set_tenant(
+    tenant: Annotated[str, typer.Argument(help="Its name.")],
+    weight: Annotated[float | None, typer.Option(help="Its share of the engine; 1 is everybody's.")] = None,
+    max_priority: MaxPriority = None,
+    rate_limit: Ceiling = None,
+    poll_rate_limit: Ceiling = None,
+    token_rate_limit: Ceiling = None,
+    max_jobs: Ceiling = None,
+) -> None:
+    """Change a tenant's weight, highest priority, or ceilings; what is not given stays."""
+    given = {"requests": rate_limit, "polls": poll_rate_limit, "tokens": token_rate_limit, "jobs": max_jobs}
+    limits = {policy: count for policy, count in given.items() if count is not None}
+    _tenants().set(tenant, weight=weight, max_priority=max_priority, limits=limits)
+    typer.echo(f"changed {tenant}")
 
 
 @app.command("pause")
@@ -107,6 +160,11 @@ def requeue_dead_letter(run: Annotated[str, typer.Argument(help="The run, as the
 
 def _operations() -> Operations:
     return Operations(Scripts(job_redis(load_settings())))
+
+
+def _tenants() -> Tenants:
+    redis = job_redis(load_settings())
+    return Tenants(redis, Scripts(redis))
 
 
 def _ring() -> KeyRing:

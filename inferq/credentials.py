@@ -3,15 +3,13 @@
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from redis import Redis
 
-from inferq.errors import BadTenant
 from inferq.keys import key
+from inferq.tenants import POLICIES, Priority, checked_name
 
-#: What a tenant may be called: its name is a part of Redis keys.
-_TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORM = re.compile(r"iq_([A-Za-z0-9]{1,32})_([A-Za-z0-9_-]{8,128})")
 
 
@@ -32,14 +30,27 @@ class Credential:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeyLimits:
+    """What a key may do: requests, polls and tokens a minute, jobs in flight, highest priority.
+
+    None means its tenant's, or the service's. A key can tighten its tenant's limits, never widen them.
+    """
+
+    requests: int | None = None
+    polls: int | None = None
+    tokens: int | None = None
+    jobs: int | None = None
+    max_priority: Priority | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """An API key as operators see it. Limits are per minute; None means the service's default."""
+    """An API key as operators see it."""
 
     key_id: str
     tenant: str
     name: str
-    requests: int | None
-    polls: int | None
+    limits: KeyLimits
     created_ms: int
     revoked_ms: int | None
 
@@ -50,35 +61,29 @@ class KeyRing:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
 
-    def create(self, tenant: str, *, name: str = "", requests: int | None = None, polls: int | None = None) -> str:
+    def create(self, tenant: str, *, name: str = "", limits: KeyLimits | None = None) -> str:
         """Make a key for ``tenant`` and return it whole: it cannot be read again; raises BadTenant."""
-        if not _TENANT.fullmatch(tenant):
-            raise BadTenant
         presented = f"iq_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"
-        self.store(presented, tenant, name=name, requests=requests, polls=polls)
+        self.store(presented, tenant, name=name, limits=limits)
         return presented
 
-    def store(
-        self, presented: str, tenant: str, *, name: str = "", requests: int | None = None, polls: int | None = None
-    ) -> None:
-        """Store a key that exists already (the bootstrap key); raises ValueError when it has not the form of one."""
+    def store(self, presented: str, tenant: str, *, name: str = "", limits: KeyLimits | None = None) -> None:
+        """Store a key that exists already (the bootstrap key); raises BadTenant, and ValueError for what is no key."""
         credential = Credential.parse(presented)
         if credential is None:
             raise ValueError("a key looks like iq_<id>_<secret>")
         seconds, micros = self._redis.time()
         fields: dict[str, str | int] = {
             "digest": credential.digest,
-            "tenant": tenant,
+            "tenant": checked_name(tenant),
             "name": name,
             "created_ms": seconds * 1000 + micros // 1000,
         }
-        if requests is not None:
-            fields["requests"] = requests
-        if polls is not None:
-            fields["polls"] = polls
+        fields.update({limit: value for limit, value in asdict(limits or KeyLimits()).items() if value is not None})
         with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(key("api_key", credential.key_id), mapping=dict(fields))
             pipe.sadd(key("api_keys"), credential.key_id)
+            pipe.sadd(key("tenants"), tenant)
             pipe.execute()
 
     def revoke(self, key_id: str) -> bool:
@@ -94,13 +99,13 @@ class KeyRing:
         found = []
         for key_id in self._redis.smembers(key("api_keys")):
             fields = self._redis.hgetall(key("api_key", key_id))
+            numbers = {policy: int(fields[policy]) for policy in POLICIES if policy in fields}
             found.append(
                 ApiKey(
                     key_id=key_id,
                     tenant=fields["tenant"],
                     name=fields.get("name", ""),
-                    requests=int(fields["requests"]) if "requests" in fields else None,
-                    polls=int(fields["polls"]) if "polls" in fields else None,
+                    limits=KeyLimits(**numbers, max_priority=fields.get("max_priority")),
                     created_ms=int(fields["created_ms"]),
                     revoked_ms=int(fields["revoked_ms"]) if fields.get("revoked_ms") else None,
                 )

@@ -1,6 +1,6 @@
 """The API's side of the record: submit, read, list, cancel, erase. One Lua call each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -9,12 +9,17 @@ from inferq.credentials import Credential
 from inferq.ids import new_id
 from inferq.jobs import Job
 from inferq.scripts import Scripts
+from inferq.tenants import TenantUsage
 
 
 @dataclass(frozen=True, kw_only=True)
 class RateState:
-    """One sliding window of 60 s after a call: requests allowed, requests left, ms until the next one comes back."""
+    """One policy after a call: what it allows, what is left, ms until something comes back (0: nobody knows).
 
+    ``requests``, ``polls`` and ``tokens`` are sliding windows of 60 s, ``jobs`` bounds those in flight.
+    """
+
+    policy: str
     limit: int
     remaining: int
     reset_ms: int
@@ -26,7 +31,7 @@ class Answer:
 
     outcome: str
     tenant: str = ""
-    rate: RateState | None = None
+    rates: tuple[RateState, ...] = ()
     rest: tuple[Any, ...] = ()
 
 
@@ -40,74 +45,116 @@ class Submission:
     model: str
     priority: str
     cost: int
+    prompt_tokens: int
     fingerprint: str
     scope: str
     read_cache: bool
     store: bool
+    #: Whether it may join a live run that was asked the same.
+    share: bool
     only_if_cached: bool
     cache_status: str
     max_depth: int
+    max_tokens: int
     ttl_ms: int
     request_json: str
     stream: bool = False
     start_ms: int | None = None
     total_ms: int | None = None
     metadata_json: str | None = None
+    #: Digests of the Idempotency-Key and of the whole body that came with it.
+    idempotency: str | None = None
+    body: str | None = None
+    #: The completion, when it was found on a cache server of its own.
+    completion_json: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceLimits:
+    """What a key without limits may do in a minute, and its jobs in flight. For tokens and jobs 0 means no limit."""
+
+    requests: int
+    polls: int
+    tokens: int = 0
+    jobs: int = 0
 
 
 class JobStore:
     """Jobs as their owners may see and change them. Every call authenticates and is counted in a rate window."""
 
-    def __init__(self, scripts: Scripts, *, requests: int, polls: int) -> None:
+    def __init__(self, scripts: Scripts, limits: ServiceLimits) -> None:
         self._scripts = scripts
-        self._requests = requests
-        self._polls = polls
+        self._limits = limits
 
     def submit(self, caller: Credential, submission: Submission) -> Answer:
-        """Admit a submission; outcomes: unauthorized, limited, hit, absent, no_memory, full, queued."""
-        s = submission
+        """Admit a submission.
+
+        Outcomes: unauthorized, limited (``rest``: policy), mismatch, repeat (job id), hit (completion, now in ms),
+        absent, too_costly (limit in tokens), full (runs or tokens, ms until there is room or -1), late (ms to wait),
+        no_memory, accepted (the Job, bells to ring).
+        """
+        s, limits = submission, self._limits
         fields: dict[str, Any] = {
-            **self._caller(caller, self._requests, request=s.job_id),
+            **self._caller(caller, limits.requests, request=s.job_id),
+            "polls": limits.polls,
+            "tokens": limits.tokens,
+            "jobs": limits.jobs,
             "job": s.job_id,
             "run": s.run_id,
             "engine": s.engine,
             "model": s.model,
             "priority": s.priority,
             "cost": s.cost,
+            "reads": s.prompt_tokens,
             "fp": s.fingerprint,
             "scope": s.scope,
             "read": s.read_cache,
             "store": s.store,
+            "share": s.share,
             "only": s.only_if_cached,
             "cache": s.cache_status,
             "max_depth": s.max_depth,
+            "max_tokens": s.max_tokens,
             "ttl_ms": s.ttl_ms,
             "stream": s.stream,
         }
-        optional = {"start_ms": s.start_ms, "total_ms": s.total_ms, "metadata": s.metadata_json}
+        optional = {
+            "start_ms": s.start_ms,
+            "total_ms": s.total_ms,
+            "metadata": s.metadata_json,
+            "idempotency": s.idempotency,
+            "body": s.body,
+        }
         fields.update({name: value for name, value in optional.items() if value is not None})
-        return _answer(self._scripts("submit", _json(fields), s.request_json))
+        answer = _answer(self._scripts("submit", _json(fields), s.request_json, s.completion_json))
+        if answer.outcome != "accepted":
+            return answer
+        *shown, bells = answer.rest
+        return replace(answer, rest=(_shown(s.job_id, *shown), bells))
 
-    def identify(self, caller: Credential, *, request: str, window: str) -> Answer:
-        """Authenticate, counted once per ``request`` in ``window`` (requests or polls).
+    def identify(self, caller: Credential, *, request: str, window: str, idempotency: str | None = None) -> Answer:
+        """Authenticate, counted once per ``request`` in ``window`` (requests or polls), repeated submissions as polls.
 
-        Outcomes: unauthorized, limited, known (``rest``: Redis's time in ms).
+        Outcomes: unauthorized, limited, known (``rest``: Redis's time in ms, whether ``idempotency`` is known).
         """
-        limit = self._requests if window == "requests" else self._polls
-        return _answer(self._scripts("identify", _json(self._caller(caller, limit, request=request)), window))
+        limit = self._limits.requests if window == "requests" else self._limits.polls
+        fields = self._caller(caller, limit, request=request) | {"polls": self._limits.polls}
+        if idempotency is not None:
+            fields["idempotency"] = idempotency
+        answer = _answer(self._scripts("identify", _json(fields), window))
+        if answer.outcome != "known":
+            return answer
+        now, repeats = answer.rest
+        return replace(answer, rest=(now, bool(repeats)))
 
     def read(self, caller: Credential, job_id: str, *, request: str | None = None) -> Answer:
-        """Outcomes: unauthorized, limited, unknown, gone, job (``rest``: the Job and Redis's time in ms).
+        """Outcomes: unauthorized, limited, unknown, gone, job (``rest``: the Job).
 
         Reads that share ``request`` count as one in the window: a long-poll is one poll.
         """
-        poll = _json({**self._caller(caller, self._polls, request=request or new_id()), "job": job_id})
+        poll = _json({**self._caller(caller, self._limits.polls, request=request or new_id()), "job": job_id})
         answer = _answer(self._scripts("read", poll))
-        if answer.outcome != "job":
-            return answer
-        job, run, output, rank, now = answer.rest
-        found = Job.from_records(job_id, _pairs(job), _pairs(run), output, rank)
-        return Answer(outcome="job", tenant=answer.tenant, rate=answer.rate, rest=(found, now))
+        return replace(answer, rest=(_shown(job_id, *answer.rest),)) if answer.outcome == "job" else answer
 
     def list(self, caller: Credential, *, status: str, after: str, count: int) -> Answer:
         """Outcomes: unauthorized, limited, jobs (``rest``: list of Job, cursor)."""
@@ -116,7 +163,7 @@ class JobStore:
             return answer
         rows, cursor = answer.rest
         jobs = [Job.from_records(job_id, _pairs(job), _pairs(run)) for job_id, job, run in rows]
-        return Answer(outcome="jobs", tenant=answer.tenant, rate=answer.rate, rest=(jobs, cursor))
+        return replace(answer, rest=(jobs, cursor))
 
     def cancel(self, caller: Credential, job_id: str) -> Answer:
         """Outcomes: unauthorized, limited, unknown, gone, ended, cancelled, cancelling."""
@@ -139,14 +186,24 @@ class JobStore:
                 oldest_s=max(0.0, (now - oldest) / 1000) if oldest else 0.0,
                 slots=slots,
                 paused=bool(paused),
+                waiting=dict(zip(("high", "normal", "low"), waiting, strict=True)),
+                tokens=tokens,
+                wait_ms=wait,
                 workers=tuple({"id": worker, **_pairs(fields)} for worker, fields in workers),
             )
-            for name, depth, oldest, slots, paused, workers in engines
+            for name, depth, oldest, slots, paused, workers, waiting, tokens, wait in engines
         ]
-        return Answer(outcome="overview", tenant=answer.tenant, rate=answer.rate, rest=(states, running, bool(full)))
+        return replace(answer, rest=(states, running, bool(full)))
+
+    def usage(self, caller: Credential, days: int) -> Answer:
+        """Outcomes: unauthorized, limited, usage (``rest``: TenantUsage of today and the days before)."""
+        answer = _answer(self._scripts("usage", self._poll(caller), "", days))
+        return (
+            replace(answer, rest=(TenantUsage.of(answer.tenant, answer.rest),)) if answer.outcome == "usage" else answer
+        )
 
     def _poll(self, caller: Credential, **fields: str | int) -> bytes:
-        return _json({**self._caller(caller, self._polls, request=new_id()), **fields})
+        return _json({**self._caller(caller, self._limits.polls, request=new_id()), **fields})
 
     @staticmethod
     def _caller(caller: Credential, limit: int, *, request: str) -> dict[str, str | int]:
@@ -155,8 +212,8 @@ class JobStore:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineState:
-    """One engine: waiting runs, age in seconds of the next one, ready slots, whether an operator has paused it, and
-    what each worker says.
+    """One engine: waiting runs, age in seconds of the next one, ready slots, whether an operator has paused it, jobs
+    that wait by priority, tokens that wait, ms a new job would wait (None: nobody can say), what each worker says.
     """
 
     engine: str
@@ -164,6 +221,9 @@ class EngineState:
     oldest_s: float
     slots: int
     paused: bool
+    waiting: dict[str, int]
+    tokens: int
+    wait_ms: int | None
     workers: tuple[dict[str, str], ...]
 
 
@@ -174,9 +234,17 @@ def _json(fields: dict[str, Any]) -> bytes:
 def _answer(reply: list[Any]) -> Answer:
     if len(reply) == 1:
         return Answer(outcome=reply[0])
-    limit, remaining, reset_ms = reply[2]
-    rate = RateState(limit=limit, remaining=remaining, reset_ms=reset_ms)
-    return Answer(outcome=reply[0], tenant=reply[1], rate=rate, rest=tuple(reply[3:]))
+    rates = tuple(
+        RateState(policy=policy, limit=limit, remaining=remaining, reset_ms=reset_ms)
+        for policy, limit, remaining, reset_ms in reply[2]
+    )
+    return Answer(outcome=reply[0], tenant=reply[1], rates=rates, rest=tuple(reply[3:]))
+
+
+def _shown(
+    job_id: str, job: list[str], run: list[str], output: str | None, rank: int | None, wait_ms: int | None
+) -> Job:
+    return Job.from_records(job_id, _pairs(job), _pairs(run), output, rank, wait_ms)
 
 
 def _pairs(flat: list[str]) -> dict[str, str]:

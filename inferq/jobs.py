@@ -51,6 +51,8 @@ class Job:
     expires_ms: int | None = None
     #: 1 is served next; None unless queued.
     position: int | None = None
+    #: Until it is expected to start; None unless queued, and when nobody can say.
+    wait_ms: int | None = None
     output: str | None = None
     finish_reason: str | None = None
     prompt_tokens: int | None = None
@@ -58,6 +60,8 @@ class Job:
     completion_tokens: int | None = None
     #: From the start of the attempt to its first token.
     ttft_ms: int | None = None
+    #: When the completion that answered it at once had been stored.
+    cached_ms: int | None = None
     error: JobError | None = None
     #: Whether an expired or cancelled job had started.
     ran: bool | None = None
@@ -71,6 +75,7 @@ class Job:
         run: Mapping[str, str],
         output: str | None = None,
         rank: int | None = None,
+        wait_ms: int | None = None,
     ) -> Self:
         """Build a job from the hashes ``job`` and ``run`` that the scripts return (the run may be gone: empty)."""
         status = JobStatus(job["status"])
@@ -93,6 +98,8 @@ class Job:
             completed_ms=_whole(job, "completed_ms"),
             expires_ms=_whole(job, "expires_ms"),
             position=None if rank is None else rank + 1,
+            wait_ms=wait_ms,
+            cached_ms=_whole(job, "cached_ms"),
             output=output,
             finish_reason=run.get("finish_reason") if done else None,
             prompt_tokens=_whole(run, "prompt_tokens") if done else None,

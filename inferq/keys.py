@@ -18,6 +18,7 @@ KEYS: Final[dict[str, str]] = {
     "job": PREFIX + "job:{}",  # hash: one job's status, owner, times, metadata and the run it belongs to
     "gone": PREFIX + "gone:{}",  # string: the tenant of a job whose result has expired, kept 7 days to answer 410
     "tenant_jobs": PREFIX + "tenant:{}:jobs",  # sorted set, score 0: job ids of a tenant, time-ordered by UUIDv7
+    "idempotency": PREFIX + "tenant:{}:idempotency:{}",  # hash: the job an Idempotency-Key made, and of which body
     "deadlines": PREFIX + "deadlines",  # sorted set: job id by the instant (ms) at which it expires unless ended
     "retention": PREFIX + "retention",  # sorted set: ended job id by the instant (ms) at which its result is dropped
     # -- runs: what engines do
@@ -26,11 +27,15 @@ KEYS: Final[dict[str, str]] = {
     "output": PREFIX + "run:{}:output",  # string: the text the engine produced, stored once for all members
     "members": PREFIX + "run:{}:members",  # sorted set: jobs attached to the run, by the tag each brought along
     "dead_letters": PREFIX + "dead-letters",  # sorted set: run given up for good by the instant (ms) of that
+    "sharing": PREFIX + "sharing:{}:{}",  # string: the live run that identical requests join, by scope and fingerprint
     "leases": PREFIX + "leases",  # sorted set: running run id by the instant (ms) at which its lease ends
     "slot": PREFIX + "slot:{}",  # string: the run a claim token received, so that a replayed claim gets the same run
     # -- engines and processes
     "engines": PREFIX + "engines",  # set: names of all engines that ever queued or served a run
-    "engine": PREFIX + "engine:{}",  # hash: arrival counter and ready slots of one engine
+    "engine": PREFIX + "engine:{}",  # hash: one engine's virtual time, ready slots, measured rate, sums of what waits
+    "flows": PREFIX + "engine:{}:flows",  # sorted set: flow (tenant/priority) by its last tag, while that is ahead
+    "waiting_jobs": PREFIX + "engine:{}:waiting",  # hash: jobs that wait, by flow
+    "active": PREFIX + "engine:{}:active",  # hash: weight of each tenant that has jobs waiting
     "queue": PREFIX + "engine:{}:queue",  # sorted set: waiting run id by tag, the lowest is served next
     "struck": PREFIX + "engine:{}:struck",  # sorted set: waiting runs that were in one dead engine, by tag
     "solitary": PREFIX + "engine:{}:solitary",  # sorted set: waiting runs that must run alone, by tag
@@ -42,6 +47,11 @@ KEYS: Final[dict[str, str]] = {
     "nothing": PREFIX + "nothing",  # never exists; removing it is a write that a full Redis allows
     "sweep": PREFIX + "sweep",  # hash: when a keeper last ticked and since when without a gap
     # -- clients
+    "tenants": PREFIX + "tenants",  # set: names of all tenants that ever had a key
+    "tenant": PREFIX + "tenant:{}",  # hash: a tenant's weight, highest priority, and ceilings of its keys' limits
+    "usage": PREFIX + "tenant:{}:usage:{}",  # hash: jobs by outcome and tokens of one day (days since 1970)
+    "in_flight": PREFIX + "tenant:{}:in-flight",  # hash: jobs that have not ended, by the key that submitted them
+    "amounts": PREFIX + "window:{}:{}:amounts",  # hash: what each entry of a window of amounts counts, and their total
     "api_key": PREFIX + "key:{}",  # hash: SHA-256 of the secret, tenant, limits, revocation
     "api_keys": PREFIX + "keys",  # set: ids of all API keys
     "window": PREFIX + "window:{}:{}",  # sorted set: request id by instant (ms), one sliding window of one key

@@ -3,7 +3,7 @@
 import re
 from functools import cache
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from redis import Redis
 from redis.commands.core import Script
@@ -30,7 +30,7 @@ def link(text: str, clock: str | None = None) -> str:
     What it does not use is left out: Redis runs the text from the top on every call, and defining all of the shared
     steps would take as long as doing one.
     """
-    for step in reversed(_shared_steps()):  # a step uses only steps above it
+    for step in reversed(_shared_steps()):
         if any(re.search(rf"\b{defined}\b", _code(text)) for defined in re.findall(_DEFINES, step)):
             text = f"{step}\n{text}"
     return (clock or lua_source("_clock")) + lua_table(_code(text)) + text
@@ -40,9 +40,15 @@ _DEFINES = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 _COMMENT = re.compile(r"--.*")
 
 
-def _shared_steps() -> list[str]:
-    """Return the steps of ``_shared.lua``; an empty line separates two."""
-    return [step for step in lua_source("_shared").split("\n\n") if re.search(_DEFINES, step)]
+#: Files of shared steps; a step uses only steps above it, in its file or an earlier one.
+SHARED: Final = ("_records", "_fair_queue", "_runs", "_waits", "_limits")
+
+
+@cache
+def _shared_steps() -> tuple[str, ...]:
+    """Return all shared steps in order; an empty line separates two."""
+    steps = [step for name in SHARED for step in lua_source(name).split("\n\n")]
+    return tuple(step for step in steps if re.search(_DEFINES, step))
 
 
 def _code(text: str) -> str:

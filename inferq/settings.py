@@ -34,6 +34,11 @@ class Settings(BaseSettings):
     rate_limit: int = Field(100, ge=1, le=1_000_000)
     #: Reads, cancels and lists a minute per API key.
     poll_rate_limit: int = Field(6000, ge=1, le=10_000_000)
+    #: Tokens a minute per API key: prompt (estimated) and max_tokens when a job is accepted, what was used when it has
+    #: ended; 0 for no limit.
+    token_rate_limit: int = Field(1_000_000, ge=0, le=1_000_000_000)
+    #: Jobs in flight per API key; 0 for no limit.
+    max_jobs_in_flight: int = Field(10_000, ge=0, le=100_000_000)
     #: Seconds a completion stays in the cache.
     cache_ttl: int = Field(3600, ge=1, le=31_536_000)
     #: Which requests are answered from the cache: every identical one, only deterministic ones, none.
@@ -42,6 +47,8 @@ class Settings(BaseSettings):
     cache_scope: Literal["tenant", "shared"] = "tenant"
     #: Runs that may wait for one engine.
     max_queue_depth: int = Field(100_000, ge=1)
+    #: Tokens (reserved: estimated prompt and max_tokens) that may wait for one engine.
+    max_queued_tokens: int = Field(100_000_000, ge=1)
     #: Seconds a finished job can be read.
     result_ttl: int = Field(86_400, ge=1, le=2_592_000)
     #: Long-polls one API process holds open; those above it are answered at once.

@@ -1,16 +1,20 @@
 """One Redis seen by an API, workers and a keeper, on a clock the test turns."""
 
+import re
+from typing import Any
+
 from redis import Redis
 
 from inferq.completion_cache import CachedCompletion
-from inferq.credentials import Credential, KeyRing
+from inferq.credentials import Credential, KeyLimits, KeyRing
 from inferq.ids import new_id
-from inferq.job_store import JobStore, Submission
+from inferq.job_store import JobStore, ServiceLimits, Submission
 from inferq.jobs import Job
 from inferq.operations import Operations
 from inferq.run_store import ClaimedRun, Completion, RunStore
 from inferq.scripts import Scripts
 from inferq.sweeps import Sweeps
+from inferq.tenants import Tenants
 
 CLOCK = "local function now_ms() return tonumber(redis.call('GET', 'test:now')) end\n"
 LEASE = 12_000
@@ -25,15 +29,17 @@ class World:
         self.now = 1_800_000_000_000
         self.pass_ms(0)
         scripts = Scripts(redis, clock=CLOCK)
-        self.jobs = JobStore(scripts, requests=5, polls=1000)
+        self.jobs = JobStore(scripts, ServiceLimits(requests=5, polls=1000))
+        self.tenants = Tenants(redis, scripts)
         self.worker = RunStore(scripts, engine="demo", worker="w1", lease_ms=LEASE)
         self.other = RunStore(scripts, engine="demo", worker="w2", lease_ms=LEASE)
         self.sweeps = Sweeps(scripts, lease_ms=LEASE, tick_ms=1000)
         self.operations = Operations(scripts)
         self.caller = self.new_caller("acme")
 
-    def new_caller(self, tenant: str, **limits: int) -> Credential:
-        credential = Credential.parse(KeyRing(self.redis).create(tenant, **({"requests": 1000} | limits)))
+    def new_caller(self, tenant: str, **limits: Any) -> Credential:
+        fields = KeyLimits(**({"requests": 1_000_000} | limits))
+        credential = Credential.parse(KeyRing(self.redis).create(tenant, limits=fields))
         assert credential
         return credential
 
@@ -50,21 +56,25 @@ class World:
             "model": "demo",
             "priority": "normal",
             "cost": 10,
+            "prompt_tokens": 2,
             "fingerprint": new_id(),
             "scope": "tenant",
             "read_cache": True,
             "store": True,
+            "share": True,
             "only_if_cached": False,
             "cache_status": "miss",
             "max_depth": 1000,
+            "max_tokens": 1_000_000,
             "ttl_ms": 60_000,
             "request_json": '{"prompt":"hi"}',
         }
         return Submission(**(fields | changes))
 
-    def submit(self, **changes: object) -> str:
+    def submit(self, caller: Credential | None = None, **changes: object) -> str:
         submission = self.submission(**changes)
-        assert self.jobs.submit(self.caller, submission).outcome == "queued"
+        answer = self.jobs.submit(caller or self.caller, submission)
+        assert answer.outcome == "accepted", answer
         return submission.job_id
 
     def claim(self, worker: RunStore | None = None) -> ClaimedRun:
@@ -72,8 +82,8 @@ class World:
         assert run
         return run
 
-    def read(self, job_id: str) -> Job:
-        answer = self.jobs.read(self.caller, job_id)
+    def read(self, job_id: str, caller: Credential | None = None) -> Job:
+        answer = self.jobs.read(caller or self.caller, job_id)
         assert answer.outcome == "job", answer
         return answer.rest[0]
 
@@ -99,6 +109,9 @@ class World:
         (worker or self.worker).heartbeat([], {"state": "ready", "slots": str(slots), "running": "0"})
 
     def leftovers(self) -> set[str]:
-        """Keys below inferq's prefix that belong to jobs and runs, without tombstones and windows."""
-        ignored = ("gone:", "key", "window:", "cache:", "slot:", "engine", "worker:", "sweep", "memory")
-        return {k for k in self.redis.scan_iter("iq:*") if not k.removeprefix("iq:").startswith(ignored)}
+        """Keys below inferq's prefix that belong to jobs and runs, without tombstones, windows and bookkeeping."""
+        ignored = re.compile(
+            r"iq:(gone:.*|keys?(:.*)?|window:.*|cache:.*|slot:.*|engine:[^:]*(:workers)?|worker:.*|sweep|memory|tenants|engines"
+            r"|tenant:[^:]*|tenant:[^:]*:usage:.*|tenant:[^:]*:idempotency:.*)"
+        )
+        return {k for k in self.redis.scan_iter("iq:*") if not ignored.fullmatch(k)}

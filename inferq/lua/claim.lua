@@ -1,6 +1,7 @@
 -- Gives the next run of an engine to a worker's slot, under a new fence and a lease.
 -- ARGV 1: engine  2: worker id  3: slot token, new for every claim  4: lease in ms
--- Keys:  slot engine queue struck solitary turn aboard run request members job deadlines leases bells
+-- Keys:  slot engine queue struck solitary flows waiting_jobs active turn aboard run request members job deadlines
+--        leases bells retention in_flight usage amounts idempotency sharing
 -- Reply: none | run id fence attempt request model fp scope store bells left (runs this worker may still claim)
 -- Replay: the token remembers its run; the same token gets the same run while it is still running.
 local engine, worker, token, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
@@ -56,7 +57,7 @@ end
 if redis.call('HEXISTS', K.engine(engine), 'paused_ms') == 1 then return {'none'} end
 
 -- Starts a run's members, expiring those whose time to start is over. Returns how many started.
-local function start_members(run, attempt)
+local function start_members(run, r, attempt)
   local started = 0
   for _, job in ipairs(redis.call('ZRANGE', K.members(run), 0, -1)) do
     local j = record(K.job(job))
@@ -64,13 +65,10 @@ local function start_members(run, attempt)
     if j.started_ms then due = tonumber(j.end_by_ms or math.huge) end
     if due <= now then
       redis.call('ZREM', K.members(run), job)
-      end_job(job, 'expired', now, {'ran', j.started_ms and '1' or '0'})
+      end_job(job, r, 'expired', now, 0, 0, {'ran', j.started_ms and '1' or '0'})
     else
-      redis.call('HSET', K.job(job), 'status', 'in_progress', 'attempt', attempt)
-      redis.call('HSETNX', K.job(job), 'started_ms', now)
-      redis.call('ZREM', K.deadlines, job)
-      if j.end_by_ms then redis.call('ZADD', K.deadlines, j.end_by_ms, job) end
-      announce(job, 'in_progress', attempt)
+      count_waiting(engine, j, -1)
+      start_job(job, j, attempt, now)
       started = started + 1
     end
   end
@@ -79,12 +77,16 @@ end
 
 for _ = 1, 100 do
   local from, left = turn()
-  local run = left > 0 and redis.call('ZPOPMIN', from)[1]
+  local run = left > 0 and redis.call('ZRANGE', from, 0, 0)[1]
   if not run then return {'none'} end
   local r = record(K.run(run))
-  if r and r.status == 'queued' then
+  if not r or r.status ~= 'queued' then
+    redis.call('ZREM', from, run)
+  else
+    unline(run, r)
+    serve(engine, tonumber(r.tag))
     local attempt = tonumber(r.attempt) + 1
-    if start_members(run, attempt) > 0 then
+    if start_members(run, r, attempt) > 0 then
       r.fence, r.attempt = tonumber(r.fence) + 1, attempt
       redis.call('HSET', K.run(run), 'status', 'in_progress', 'fence', r.fence, 'attempt', attempt,
         'worker', worker, 'slot', token, 'started_ms', now)

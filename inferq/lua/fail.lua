@@ -1,6 +1,6 @@
 -- Ends a run with an error, if the fence still holds. The request is kept, so that an operator can requeue it.
 -- ARGV 1: run  2: fence  3: code  4: message (never a prompt or an answer)  5: 1 when a retry may help
--- Keys:  run leases aboard members job deadlines retention
+-- Keys:  run leases aboard sharing members job deadlines retention engine flows in_flight usage amounts idempotency
 -- Reply: 1 done | 2 was already done by this very attempt | 0 refused: not this attempt's any more
 local run, fence = ARGV[1], ARGV[2]
 local r = record(K.run(run))
@@ -12,5 +12,6 @@ even_when_full()
 disembark(run, r)
 if r.abort then finish_abort(run, r, now); return 1 end
 redis.call('HSET', K.run(run), 'status', 'failed', 'ended_ms', now)
-end_members(run, 'failed', now, {'error_code', ARGV[3], 'error_message', ARGV[4], 'error_retryable', ARGV[5]})
+unshare(run, r)
+end_members(run, r, 'failed', now, 0, {'error_code', ARGV[3], 'error_message', ARGV[4], 'error_retryable', ARGV[5]})
 return 1

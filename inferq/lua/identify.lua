@@ -1,8 +1,18 @@
--- Who is calling, counted in a rate window, and nothing else.
--- ARGV 1: JSON {key, digest, request, limit}  2: window (requests or polls)
--- Keys:  api_key window
--- Reply: unauthorized | limited tenant rate | known tenant rate now
+-- Who is calling, counted in a rate window, and nothing else. A call that repeats a submission is counted as a poll.
+-- ARGV 1: JSON {key, digest, request, limit, polls, idempotency (optional: the Idempotency-Key's digest)}
+--      2: window (requests or polls)
+-- Keys:  api_key tenant window idempotency
+-- Reply: unauthorized | limited tenant rates policy | known tenant rates now repeats (0|1)
 local now = now_ms()
-local who, refusal = enter(cjson.decode(ARGV[1]), ARGV[2], now)
+local a = cjson.decode(ARGV[1])
+local who = authenticate(a)
+if not who then return {'unauthorized'} end
+local repeats = a.idempotency and redis.call('EXISTS', K.idempotency(who.tenant, a.idempotency)) == 1
+local refusal
+if repeats then
+  refusal = count_call(who, 'polls', a.polls, a.request, now)
+else
+  refusal = count_call(who, ARGV[2], a.limit, a.request, now)
+end
 if refusal then return refusal end
-return {'known', who.tenant, who.rate, now}
+return {'known', who.tenant, who.rates, now, repeats and 1 or 0}

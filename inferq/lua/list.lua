@@ -1,7 +1,7 @@
 -- The caller's jobs, newest first, without outputs.
 -- ARGV 1: JSON {key, digest, request, limit, status (or ""), after (job id or ""), count}
--- Keys:  api_key window tenant_jobs job run
--- Reply: unauthorized | limited tenant rate | jobs tenant rate {{id, {job fields}, {run fields}}, ...} cursor-or-""
+-- Keys:  api_key tenant window tenant_jobs job run
+-- Reply: unauthorized | limited tenant rates policy | jobs tenant rates {{id, {job fields}, {run fields}}, ...} cursor-or-""
 local a = cjson.decode(ARGV[1])
 local now = now_ms()
 local who, refusal = enter(a, 'polls', now)
@@ -16,11 +16,11 @@ for _ = 1, 10 do
     local j = redis.call('HMGET', K.job(id), 'status', 'run', 'expires_ms')
     local kept = not j[3] or tonumber(j[3]) > now
     if j[1] and kept and (a.status == '' or j[1] == a.status) then
-      if #found == a.count then return {'jobs', who.tenant, who.rate, found, cursor} end
+      if #found == a.count then return {'jobs', who.tenant, who.rates, found, cursor} end
       found[#found + 1] = {id, redis.call('HGETALL', K.job(id)), redis.call('HGETALL', K.run(j[2]))}
     end
     cursor = id
     top = '(' .. id
   end
 end
-return {'jobs', who.tenant, who.rate, found, cursor}
+return {'jobs', who.tenant, who.rates, found, cursor}

@@ -1,16 +1,19 @@
 -- What is waiting, and who is ready: the state of every engine.
 -- ARGV 1: JSON {key, digest, request, limit} or "" when an operator's process asks
--- Keys:  memory api_key window engines engine queue struck solitary engine_workers worker leases run members job
--- Reply: unauthorized | limited tenant rate |
---        overview tenant rate {{engine, depth, oldest created ms or 0, slots, paused (0|1), {{worker id, {fields}}, ...}}, ...} running now full (0|1)
+-- Keys:  memory api_key tenant window engines engine flows waiting_jobs active queue struck solitary engine_workers worker leases run members job
+-- Reply: unauthorized | limited tenant rates policy |
+--        overview tenant rates {{engine, depth, oldest created ms or 0, slots, paused (0|1), {{worker id, {fields}}, ...},
+--        {high, normal, low} jobs that wait, tokens that wait, ms-to-wait-or-nil}, ...} running now full (0|1)
+-- ms to wait: of a job of common size from the caller, or from a tenant without any waiting.
 local now = now_ms()
-local tenant, rate = '', {0, 0, 0}
+local tenant, rates = '', {}
 if ARGV[1] ~= '' then
   local who, refusal = enter(cjson.decode(ARGV[1]), 'polls', now)
   if refusal then return refusal end
-  tenant, rate = who.tenant, who.rate
+  tenant, rates = who.tenant, who.rates
 end
 even_when_full()
+local COMMON = 300  -- tokens of a job when none waits to tell
 local engines = {}
 for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
   count_slots(engine, now)
@@ -24,9 +27,16 @@ for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
   for _, id in ipairs(redis.call('ZRANGE', K.engine_workers(engine), 0, -1)) do
     workers[#workers + 1] = {id, redis.call('HGETALL', K.worker(id))}
   end
-  engines[#engines + 1] = {engine, waiting(engine), oldest,
-    tonumber(redis.call('HGET', K.engine(engine), 'slots')),
-    redis.call('HEXISTS', K.engine(engine), 'paused_ms'), workers}
+  local e = redis.call('HMGET', K.engine(engine), 'waiting_high', 'waiting_normal', 'waiting_low', 'tokens')
+  for i = 1, 4 do e[i] = tonumber(e[i] or 0) end
+  local depth = waiting(engine)
+  local cost = depth > 0 and math.ceil(e[4] / depth) or COMMON
+  local tag = quote(engine, tenant, 'normal', cost)
+  local order, fair = expected_wait(engine, tag, redis.call('ZCOUNT', K.queue(engine), '-inf', tag), cost,
+    redis.call('HEXISTS', K.active(engine), tenant) == 1 and 0 or weight_of(tenant))
+  engines[#engines + 1] = {engine, depth, oldest, tonumber(redis.call('HGET', K.engine(engine), 'slots')),
+    redis.call('HEXISTS', K.engine(engine), 'paused_ms'), workers, {e[1], e[2], e[3]}, e[4],
+    order and math.min(order, fair) or false}
 end
-return {'overview', tenant, rate, engines, redis.call('ZCARD', K.leases), now,
+return {'overview', tenant, rates, engines, redis.call('ZCARD', K.leases), now,
   full(now) and 1 or 0}

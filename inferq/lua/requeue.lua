@@ -1,6 +1,7 @@
 -- Asks a dead letter's question once more, as a new run with new jobs: a job that has failed stays failed.
 -- ARGV 1: dead run  2: id of the new run  3..: ids for new jobs, at least as many as the run has members
--- Keys:  dead_letters run request members job engine engines queue tenant_jobs work
+-- Keys:  dead_letters run request members job engine engines queue flows waiting_jobs active in_flight tenant
+--        tenant_jobs work
 -- Reply: unknown | few members (more ids are needed) | requeued {tenant, new job, tenant, new job, ...}
 -- Replay: the new run is there already; its jobs are told again.
 local dead, run = ARGV[1], ARGV[2]
@@ -12,11 +13,17 @@ if redis.call('EXISTS', K.run(run)) == 0 then
   local members = redis.call('ZRANGE', K.members(dead), 0, -1)
   if #members > #ARGV - 2 then return {'few', #members} end
   redis.call('ZREM', K.dead_letters, dead)
-  local tag = open_run(run, r, redis.call('GET', K.request(dead)))
+  r.share, r.tag = 0, math.huge
+  local new = {}
   for i, old in ipairs(members) do
     local j = record(K.job(old))
-    open_job(ARGV[2 + i], j.tenant, run, tag, j, now)
+    j.engine, j.cache, j.idempotency = r.engine, 'bypass', nil
+    j.tag, j.charge = quote(r.engine, j.tenant, j.priority, tonumber(r.cost))
+    r.tag = math.min(r.tag, j.tag)
+    new[i] = j
   end
+  open_run(run, r, redis.call('GET', K.request(dead)))
+  for i, j in ipairs(new) do open_job(ARGV[2 + i], run, j, now) end
 end
 for _, job in ipairs(redis.call('ZRANGE', K.members(run), 0, -1)) do
   asked[#asked + 1] = redis.call('HGET', K.job(job), 'tenant')

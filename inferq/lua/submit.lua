@@ -1,40 +1,105 @@
--- Admits one request: key, rate window, cache, room, then job and run are written.
--- ARGV 1: JSON {key, digest, request, limit, job, run, engine, model, priority, cost, fp, scope, read, store, only,
---               max_depth, ttl_ms, start_ms, total_ms, stream, metadata}
+-- Admits one request: key, repeat of a submission, rate window, cache, live run to share, limits, room; then job and run
+-- are written.
+-- ARGV 1: JSON {key, digest, request, limit, polls, tokens, jobs (limits of the service), job, run, engine, model,
+--               priority, cost, reads, fp, scope, read, store, share, only, cache, max_depth, max_tokens, ttl_ms, start_ms,
+--               total_ms, stream, metadata, idempotency (digest of the key), body (digest of the whole body)}
 --      2: the request as the engine will get it (JSON, opaque here)
--- Keys:  memory api_key window cache job run request members queue engine engines tenant_jobs deadlines bells work
--- Reply: unauthorized | limited tenant rate | hit tenant rate completion now | absent tenant rate |
---        full tenant rate depth | no_memory tenant rate | queued tenant rate position bells created
+--      3: a completion that was found on the cache's own server, or ""
+-- Keys:  memory api_key tenant idempotency window amounts cache sharing job run request output members queue engine
+--        engines flows waiting_jobs active in_flight usage tenant_jobs deadlines retention bells work
+-- Reply: unauthorized | limited tenant rates policy | mismatch tenant rates | repeat tenant rates job |
+--        hit tenant rates completion now | absent tenant rates | too_costly tenant rates limit |
+--        full tenant rates runs-or-tokens ms | late tenant rates ms-to-wait | no_memory tenant rates |
+--        accepted tenant rates {job fields} {run fields} output-or-nil rank-or-nil ms-to-wait-or-nil bells
 -- Replay: the window entry is the request id and the job is there already, so a second run changes nothing.
 local a = cjson.decode(ARGV[1])
 local now = now_ms()
-local who, refusal = enter(a, 'requests', now)
+local who = authenticate(a)
+if not who then return {'unauthorized'} end
+
+if a.idempotency then
+  local known = redis.call('HMGET', K.idempotency(who.tenant, a.idempotency), 'job', 'body')
+  if known[1] and known[1] ~= a.job then
+    local refusal = count_call(who, 'polls', a.polls, a.request, now)
+    if refusal then return refusal end
+    if known[2] ~= a.body then return {'mismatch', who.tenant, who.rates} end
+    return {'repeat', who.tenant, who.rates, known[1]}
+  end
+end
+local refusal = count_call(who, 'requests', a.limit, a.request, now)
 if refusal then return refusal end
 
-local created = redis.call('HGET', K.job(a.job), 'created_ms')
-if created then
-  local rank = redis.call('ZRANK', K.queue(a.engine), a.run)
-  return {'queued', who.tenant, who.rate, rank and rank + 1 or 0, math.min(1, bells(a.engine)), tonumber(created)}
+local function accepted(bells)
+  local job, run, output, rank, wait = shown(a.job, record(K.job(a.job)))
+  return {'accepted', who.tenant, who.rates, job, run, output, rank, wait, bells}
 end
 
-local scope = a.scope == 'tenant' and who.tenant or 'shared'
-if a.read then
-  local completion = redis.call('GET', K.cache(scope, a.fp))
-  if completion then return {'hit', who.tenant, who.rate, completion, now} end
-end
-if a.only then return {'absent', who.tenant, who.rate} end
+if redis.call('EXISTS', K.job(a.job)) == 1 then return accepted(math.min(1, bells(a.engine))) end
 
-if full(now) then return {'no_memory', who.tenant, who.rate} end
-local depth = redis.call('ZCARD', K.queue(a.engine))
-if depth >= a.max_depth then return {'full', who.tenant, who.rate, depth} end
+local f = {engine = a.engine, tenant = who.tenant, key = who.key, model = a.model, priority = priority_of(who, a.priority),
+  cost = a.cost, reads = a.reads, fp = a.fp, scope = a.scope == 'tenant' and who.tenant or 'shared', ttl_ms = a.ttl_ms,
+  store = a.store and 1 or 0, stream = a.stream and 1 or 0, share = a.share and 1 or 0, cache = a.cache,
+  metadata = a.metadata, idempotency = a.idempotency}
 
-local tag = open_run(a.run, {engine = a.engine, model = a.model, cost = a.cost, fp = a.fp, scope = scope,
-  store = a.store and 1 or 0, stream = a.stream and 1 or 0}, ARGV[2])
-open_job(a.job, who.tenant, a.run, tag, a, now)
-if a.start_ms then redis.call('HSET', K.job(a.job), 'start_by_ms', now + a.start_ms) end
-if a.total_ms then redis.call('HSET', K.job(a.job), 'end_by_ms', now + a.total_ms) end
-if a.start_ms or a.total_ms then
-  redis.call('ZADD', K.deadlines, now + math.min(a.start_ms or a.total_ms, a.total_ms or a.start_ms), a.job)
+-- What is written for every accepted job: its deadlines, and the Idempotency-Key it answers to.
+local function remember()
+  if a.start_ms then redis.call('HSET', K.job(a.job), 'start_by_ms', now + a.start_ms) end
+  if a.total_ms then redis.call('HSET', K.job(a.job), 'end_by_ms', now + a.total_ms) end
+  if a.start_ms or a.total_ms then
+    redis.call('ZADD', K.deadlines, now + math.min(a.start_ms or a.total_ms, a.total_ms or a.start_ms), a.job)
+  end
+  if a.idempotency then
+    redis.call('HSET', K.idempotency(f.tenant, a.idempotency), 'job', a.job, 'body', a.body)
+  end
+  count_usage(f.tenant, now, 'submitted', 1)
 end
-return {'queued', who.tenant, who.rate, redis.call('ZRANK', K.queue(a.engine), a.run) + 1,
-  math.min(1, bells(a.engine)), now}
+
+local completion = ARGV[3] ~= '' and ARGV[3] or a.read and redis.call('GET', K.cache(f.scope, f.fp))
+if completion then
+  if not a.idempotency then
+    count_usage(f.tenant, now, 'hits', 1)
+    return {'hit', who.tenant, who.rates, completion, now}
+  end
+  -- Its repeats must find it: a job that has ended already.
+  if full(now) then return {'no_memory', who.tenant, who.rates} end
+  count_usage(f.tenant, now, 'hits', 1)
+  f.cache, f.tag, f.charge = 'hit', 0, 0
+  store_hit(a.job, a.run, f, cjson.decode(completion), now)
+  remember()
+  redis.call('ZREM', K.deadlines, a.job)
+  redis.call('PEXPIRE', K.idempotency(f.tenant, a.idempotency), IDEMPOTENT_MS)
+  return accepted(0)
+end
+if a.only then return {'absent', who.tenant, who.rates} end
+
+refusal = check_tokens(who, a.tokens, a.cost, now) or check_jobs(who, a.jobs)
+if refusal then return refusal end
+if full(now) then return {'no_memory', who.tenant, who.rates} end
+
+f.tag, f.charge = quote(f.engine, f.tenant, f.priority, f.cost)
+local live = a.share and redis.call('GET', K.sharing(f.scope, f.fp))
+local r = live and record(K.run(live))
+if r and join(a.job, live, r, f, now) then
+  remember()
+  if r.status == 'in_progress' then start_job(a.job, record(K.job(a.job)), r.attempt, now) end
+  count_tokens(who, a.job, f.cost, now)
+  count_usage(f.tenant, now, 'coalesced', 1)
+  return accepted(math.min(1, bells(f.engine)))
+end
+
+-- Room, and time: a job that would start too late is better refused than accepted.
+local ahead = redis.call('ZCOUNT', K.queue(f.engine), '-inf', f.tag)
+local known = redis.call('HEXISTS', K.active(f.engine), f.tenant) == 1
+local order, fair = expected_wait(f.engine, f.tag, ahead, f.cost, known and 0 or weight_of(f.tenant))
+local tokens = tonumber(redis.call('HGET', K.engine(f.engine), 'tokens') or 0)
+if waiting(f.engine) >= a.max_depth then return {'full', who.tenant, who.rates, 'runs', order or -1} end
+if tokens > 0 and tokens + f.cost > a.max_tokens then return {'full', who.tenant, who.rates, 'tokens', order or -1} end
+if a.start_ms and order and CAUTION * math.max(order, fair) > a.start_ms and waiting(f.engine) > 0 then
+  return {'late', who.tenant, who.rates, math.max(order, fair)}
+end
+
+open_run(a.run, f, ARGV[2])
+open_job(a.job, a.run, f, now)
+remember()
+count_tokens(who, a.job, f.cost, now)
+return accepted(math.min(1, bells(f.engine)))

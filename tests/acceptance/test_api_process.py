@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from deploy.local.stack import free_port
-from inferq.credentials import KeyRing
+from inferq.credentials import KeyLimits, KeyRing
 from inferq.settings import Settings
 from tests.conftest import make_settings
 from tests.processes import ROOT, Process, until
@@ -39,7 +39,7 @@ def test_long_polls_above_the_bound_are_answered_at_once_and_block_nobody(
     api: Process, settings: Settings, redis_server: RedisServer
 ) -> None:
     with redis_server.client() as redis:
-        key = KeyRing(redis).create("acme", polls=1_000_000)
+        key = KeyRing(redis).create("acme", limits=KeyLimits(polls=1_000_000))
     url = f"http://127.0.0.1:{settings.api_port}"
 
     async def scenario() -> None:

@@ -55,7 +55,7 @@ def test_when_redis_is_full_nothing_is_accepted_and_nothing_is_left_of_it(world:
     assert {k for k in set(world.redis.scan_iter("iq:*")) - before if not k.startswith("iq:window")} == {key("memory")}
     give_back(world.redis)
     world.pass_ms(100)
-    assert world.jobs.submit(world.caller, world.submission()).outcome == "queued"
+    assert world.jobs.submit(world.caller, world.submission()).outcome == "accepted"
 
 
 def test_when_redis_is_full_cached_answers_and_reads_go_on(world: World) -> None:

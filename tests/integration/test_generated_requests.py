@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inferq.credentials import KeyRing
+from inferq.credentials import KeyLimits, KeyRing
 from inferq.ids import new_id
 from tests.conftest import api_client, make_settings
 from tests.redis_server import RedisServer
@@ -56,7 +56,7 @@ directives = st.sampled_from(["", "no-cache", "no-store", "no-cache, max-age=0",
 def client(shared_redis_server: RedisServer) -> Any:
     with shared_redis_server.client() as redis:
         redis.flushall()
-        key = KeyRing(redis).create("acme", requests=1_000_000, polls=1_000_000)
+        key = KeyRing(redis).create("acme", limits=KeyLimits(requests=1_000_000, polls=1_000_000, tokens=1_000_000_000))
     with api_client(make_settings(shared_redis_server.url), key) as client:
         yield client
 

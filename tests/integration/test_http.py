@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from inferq.completion_cache import CachedCompletion
-from inferq.credentials import KeyRing
+from inferq.credentials import KeyLimits, KeyRing
 from inferq.ids import new_id
 from inferq.run_store import ClaimedRun, Completion, RunStore
 from inferq.scripts import Scripts
@@ -65,7 +65,7 @@ def test_submit_answers_202_with_where_to_look(client: FlaskClient) -> None:
     assert (answer.json["status"], answer.json["terminal"]) == ("queued", False)
     assert answer.json["queue"]["position"] == 1
     read = client.get(answer.headers["Location"]).json
-    assert read | {"metadata": None} == answer.json
+    assert read == answer.json
     assert read["metadata"] == {"order": "7"}
 
 
@@ -256,9 +256,9 @@ def test_readiness_says_in_which_state_a_worker_is(client: FlaskClient, worker: 
 def test_rate_limit_headers_and_429_with_the_violated_policy(
     open_client: OpenClient, settings: Settings, redis: Redis
 ) -> None:
-    client = open_client(settings, KeyRing(redis).create("acme", requests=2))
+    client = open_client(settings, KeyRing(redis).create("acme", limits=KeyLimits(requests=2)))
     first = client.post("/v1/jobs", json={"prompt": "a"})
-    assert first.headers["RateLimit-Policy"] == '"requests";q=2;w=60'
+    assert first.headers["RateLimit-Policy"].startswith('"requests";q=2;w=60, "tokens";q=1000000;')
     assert first.headers["RateLimit"].startswith('"requests";r=1;t=')
     client.post("/v1/jobs", json={"prompt": "b"})
     refused = client.post("/v1/jobs", json={"prompt": "c"})

@@ -21,7 +21,7 @@ from redis import Redis
 from inferq.jobs import JobStatus
 from inferq.keys import key
 from inferq.run_store import ClaimedRun, RunStore
-from inferq.scripts import Scripts, link
+from inferq.scripts import Scripts
 from tests.redis_server import RedisServer, binaries
 from tests.world import CLOCK, LEASE, World
 
@@ -32,18 +32,6 @@ SLOTS = 4
 IMPOSSIBLE = {("cancelling", status) for status in ("queued", "in_progress", "failed")}
 READY = {"state": "ready", "slots": str(SLOTS)}
 BELLS = key("bells", "demo")
-#: What a job that joins a live run does; submit.lua does it when identical requests are coalesced.
-JOIN = """
-local run, job = ARGV[1], ARGV[2]
-local r = record(K.run(run))
-if not r or r.abort or (r.status ~= 'queued' and r.status ~= 'in_progress') then return 0 end
-open_job(job, 'acme', run, r.tag, {model = 'demo', priority = 'normal', ttl_ms = 60000, cache = 'coalesced'}, now_ms())
-if r.status == 'in_progress' then
-  redis.call('HSET', K.job(job), 'status', 'in_progress', 'attempt', r.attempt, 'started_ms', now_ms())
-end
-return 1
-"""
-
 kinds = st.sampled_from(["live", "contested", "stopped", "any"])
 pick = st.integers(0, 1_000_000)
 
@@ -86,7 +74,7 @@ class Service(RuleBasedStateMachine):
         self.scripts = Replayed(self.redis, clock=CLOCK)
         for part in (self.world.jobs, self.world.sweeps, self.world.operations):
             part._scripts = self.scripts
-        self.join = self.redis.register_script(link(JOIN, CLOCK))
+        self.heavy = self.world.new_caller("acme", max_priority="low")
         self.processes = [self.process(), self.process()]
         self.attempts: list[Attempt] = []
         self.jobs: list[str] = []
@@ -94,6 +82,7 @@ class Service(RuleBasedStateMachine):
         self.erased: set[str] = set()
         self.last: dict[str, str] = {}
         self.fences: Counter[str] = Counter()
+        self.virtual = 0
         self.completions: dict[str, str] = {}
         self.submissions: list[object] = []
         self.world.tick(15)
@@ -134,7 +123,7 @@ class Service(RuleBasedStateMachine):
             answer = self.world.jobs.submit(self.world.caller, submission)
             if answer.outcome == "hit":
                 return
-            assert answer.outcome == "queued"
+            assert answer.outcome == "accepted"
             self.jobs.append(submission.job_id)
             self.submissions.append(submission)
             self.ring(answer.rest[1])
@@ -150,12 +139,22 @@ class Service(RuleBasedStateMachine):
             return
         self.world.jobs.submit(self.world.caller, submission)
 
-    @rule(which=pick)
-    def coalesce(self, which: int) -> None:
-        runs = [run for run, r in Keyspace(self.redis).runs.items() if r["status"] in ("queued", "in_progress")]
-        job = self.name()
-        if runs and self.join(args=[runs[which % len(runs)], job]):
-            self.jobs.append(job)
+    @rule(which=pick, total_ms=st.sampled_from([None, None, 9_000]), low=st.booleans(), twice=st.booleans())
+    def coalesce(self, which: int, total_ms: int | None, low: bool, twice: bool) -> None:
+        """Ask what a live run was asked: the job joins it, unless it has been told to stop or was refused a share."""
+        live = [r for r in Keyspace(self.redis).runs.values() if r["status"] in ("queued", "in_progress")]
+        if not live:
+            return
+        r = live[which % len(live)]
+        open_to_all = self.redis.exists(key("sharing", "acme", r["fp"]))
+        submission = self.world.submission(
+            job_id=self.name(), run_id=self.name(), fingerprint=r["fp"], total_ms=total_ms, read_cache=False
+        )
+        self.scripts.twice = twice
+        answer = self.world.jobs.submit(self.heavy if low else self.world.caller, submission)
+        assert (answer.rest[0].cache == "coalesced") == bool(open_to_all)
+        self.jobs.append(submission.job_id)
+        self.ring(answer.rest[1])
 
     @precondition(lambda self: self.jobs)
     @rule(which=pick, live=st.booleans(), twice=st.booleans())
@@ -368,6 +367,9 @@ class Service(RuleBasedStateMachine):
             return
         self.scripts.twice = False
         state = Keyspace(self.redis)
+        virtual = int(state.engine.get("v", 0))
+        assert virtual >= self.virtual, "virtual time never goes back"
+        self.virtual = virtual
         for job in self.jobs:
             fields = state.jobs.get(job)
             if fields is None:
@@ -405,7 +407,7 @@ class Service(RuleBasedStateMachine):
                 break
         assert [job for job in self.jobs if job not in self.ended] == [], "every accepted job ends"
         self.world.tick(65)
-        assert self.world.leftovers() <= {key("engines"), BELLS}
+        assert self.world.leftovers() <= {BELLS}
 
 
 class Keyspace:
@@ -421,14 +423,21 @@ class Keyspace:
             for name in ("leases", "dead_letters", "deadlines", "retention"):
                 pipe.zrange(key(name), 0, -1)
             pipe.zrange(key("tenant_jobs", "acme"), 0, -1)
-            *lines, leases, dead, deadlines, retention, of_tenant = pipe.execute()
+            for name in ("engine", "waiting_jobs", "active"):
+                pipe.hgetall(key(name, "demo"))
+            pipe.zrange(key("flows", "demo"), 0, -1, withscores=True)
+            pipe.hgetall(key("in_flight", "acme"))
+            *lines, leases, dead, deadlines, retention, of_tenant, engine, waits, active, flows, flight = pipe.execute()
+        self.engine, self.waits, self.active, self.flows, self.in_flight = engine, waits, active, dict(flows), flight
         self.lines = [dict(line) for line in lines]
         self.leases, self.dead, self.deadlines, self.retention = set(leases), set(dead), set(deadlines), set(retention)
         self.of_tenant = set(of_tenant)
         parts = [n.removeprefix(key("run", "")).split(":") for n in names if n.startswith(key("run", ""))]
         self.parts = {(part[0], part[1]) for part in parts if len(part) > 1}
         self.members = {
-            run: set(redis.zrange(key("members", run), 0, -1)) for run, part in self.parts if part == "members"
+            run: dict(redis.zrange(key("members", run), 0, -1, withscores=True))
+            for run, part in self.parts
+            if part == "members"
         }
         self.outputs = {run: redis.get(key("output", run)) for run, part in self.parts if part == "output"}
         aboard = [n for n in names if n.endswith(":aboard")]
@@ -447,7 +456,7 @@ class Keyspace:
     def check(self) -> None:
         waiting = Counter(run for line in self.lines for run in line)
         for run, r in self.runs.items():
-            members = self.members.get(run, set())
+            members = self.members.get(run, {})
             assert members, "a run that nobody reads is dropped"
             statuses = {self.jobs[job]["status"] for job in members}
             assert all(self.jobs[job]["run"] == run for job in members)
@@ -460,6 +469,8 @@ class Keyspace:
                 assert (run, "request") in self.parts
                 level = 2 if int(r["lost"]) >= 5 else min(2, int(r["strikes"]))
                 assert self.lines[level][run] == int(r["tag"]), "in the line it belongs to, under its tag"
+                if not int(r["attempt"]):
+                    assert int(r["tag"]) == min(members.values()), "it waits where its first member would"
             elif r["status"] == "in_progress":
                 assert statuses - TERMINAL, "somebody waits for every run in an engine"
                 assert statuses - TERMINAL <= RUNNING
@@ -483,6 +494,15 @@ class Keyspace:
                 assert job in self.members[j["run"]]
             assert job in self.of_tenant
         assert self.of_tenant == set(self.jobs)
+        live = Counter(j["key"] for j in self.jobs.values() if j["status"] not in TERMINAL)
+        assert {name: int(count) for name, count in self.in_flight.items()} == live, "what is in flight is counted"
+        flows = Counter(f"{j['tenant']}/{j['priority']}" for j in self.jobs.values() if j["status"] == "queued")
+        assert {flow: int(count) for flow, count in self.waits.items()} == flows, "who waits is counted by flow"
+        assert set(self.active) == {flow.split("/")[0] for flow in flows}
+        assert int(self.engine.get("weight", 0)) == sum(map(int, self.active.values()))
+        queued = sum(int(r["cost"]) for r in self.runs.values() if r["status"] == "queued")
+        assert int(self.engine.get("tokens", 0)) == queued, "what waits is summed in tokens"
+        assert self.active or not self.flows, "when nobody waits, nobody is ahead"
         assert self.retention <= set(self.jobs)
         assert {self.jobs[job]["status"] for job in self.deadlines} <= {"queued", "in_progress"}
 

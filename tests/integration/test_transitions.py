@@ -101,7 +101,7 @@ def test_a_tenant_does_not_see_anothers_cache(world: World) -> None:
     world.submit(fingerprint=fingerprint)
     world.finish(world.claim())
     stranger = world.new_caller("other")
-    assert world.jobs.submit(stranger, world.submission(fingerprint=fingerprint)).outcome == "queued"
+    assert world.jobs.submit(stranger, world.submission(fingerprint=fingerprint)).outcome == "accepted"
 
 
 def test_only_if_cached_never_queues(world: World) -> None:
@@ -112,7 +112,7 @@ def test_only_if_cached_never_queues(world: World) -> None:
 def test_a_full_queue_refuses(world: World) -> None:
     world.submit(max_depth=1)
     answer = world.jobs.submit(world.caller, world.submission(max_depth=1))
-    assert (answer.outcome, answer.rest) == ("full", (1,))
+    assert (answer.outcome, answer.rest) == ("full", ("runs", -1))
 
 
 def test_a_queued_job_is_cancelled_at_once_and_leaves_nothing_to_run(world: World) -> None:
@@ -464,12 +464,12 @@ def test_the_window_slides_exactly(world: World) -> None:
     for _ in range(4):
         outcomes.append(world.jobs.submit(caller, world.submission()).outcome)
         world.pass_ms(10_000)
-    assert outcomes == ["queued", "queued", "queued", "limited"]
+    assert outcomes == ["accepted", "accepted", "accepted", "limited"]
     world.pass_ms(19_999)
     refused = world.jobs.submit(caller, world.submission())
-    assert (refused.outcome, refused.rate.reset_ms, refused.rate.remaining) == ("limited", 1, 0)
+    assert (refused.outcome, refused.rates[0].reset_ms, refused.rates[0].remaining) == ("limited", 1, 0)
     world.pass_ms(1)
-    assert world.jobs.submit(caller, world.submission()).outcome == "queued"
+    assert world.jobs.submit(caller, world.submission()).outcome == "accepted"
     assert world.jobs.submit(caller, world.submission()).outcome == "limited"
 
 

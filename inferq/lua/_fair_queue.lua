@@ -1,0 +1,101 @@
+-- Shared steps: whose turn it is.
+
+-- Fair queueing (self-clocked: Golestani, INFOCOM 1994). A run waits under a tag: the virtual time at which its flow
+-- (tenant and priority) will have had its share of service. V, the virtual time, is the highest tag served so far.
+-- Tags are integers; a token of a tenant of weight 1 is worth TAG_UNIT. Tenants' weights are in thousandths.
+local TAG_UNIT = 1000
+local WEIGHT_UNIT = 1000
+
+-- How a tenant's weight is split over those of its priorities that wait.
+local PRIORITIES = {'high', 'normal', 'low'}
+local PART = {high = 4, normal = 2, low = 1}
+
+local function virtual_time(engine)
+  return tonumber(redis.call('HGET', K.engine(engine), 'v') or 0)
+end
+
+local function flow_of(tenant, priority)
+  return tenant .. '/' .. priority
+end
+
+-- Jobs of a tenant that wait, by priority in the order of PRIORITIES, and their sum.
+local function waiting_of(engine, tenant)
+  local counts = redis.call('HMGET', K.waiting_jobs(engine), flow_of(tenant, 'high'), flow_of(tenant, 'normal'),
+    flow_of(tenant, 'low'))
+  local sum = 0
+  for i = 1, 3 do
+    counts[i] = tonumber(counts[i] or 0)
+    sum = sum + counts[i]
+  end
+  return counts, sum
+end
+
+local function weight_of(tenant)
+  return tonumber(redis.call('HGET', K.tenant(tenant), 'weight') or WEIGHT_UNIT)
+end
+
+-- What a job of `cost` tokens would be given by its flow if it came now: a tag, and how far it takes the flow ahead.
+local function quote(engine, tenant, priority, cost)
+  local counts = waiting_of(engine, tenant)
+  local parts = 0
+  for i, name in ipairs(PRIORITIES) do
+    if name == priority or counts[i] > 0 then parts = parts + PART[name] end
+  end
+  local last = tonumber(redis.call('ZSCORE', K.flows(engine), flow_of(tenant, priority)) or 0)
+  local charge = math.ceil(cost * TAG_UNIT * WEIGHT_UNIT * parts / (weight_of(tenant) * PART[priority]))
+  return math.max(virtual_time(engine), last) + charge, charge
+end
+
+-- Counts a job that begins to wait (by 1) or waits no more (by -1), and its tenant among those that have jobs waiting.
+local function count_waiting(engine, j, by)
+  if not j.charge then return end  -- written by the version before, which counted nothing
+  local _, before = waiting_of(engine, j.tenant)
+  local flow = flow_of(j.tenant, j.priority)
+  if redis.call('HINCRBY', K.waiting_jobs(engine), flow, by) <= 0 then
+    redis.call('HDEL', K.waiting_jobs(engine), flow)
+  end
+  redis.call('HINCRBY', K.engine(engine), 'waiting_' .. j.priority, by)
+  if before == 0 then
+    local weight = weight_of(j.tenant)
+    redis.call('HSET', K.active(engine), j.tenant, weight)
+    redis.call('HINCRBY', K.engine(engine), 'weight', weight)
+  elseif before + by == 0 then
+    redis.call('HINCRBY', K.engine(engine), 'weight', -redis.call('HGET', K.active(engine), j.tenant))
+    redis.call('HDEL', K.active(engine), j.tenant)
+    -- When nobody waits any more, nobody is ahead of anybody.
+    if redis.call('HLEN', K.active(engine)) == 0 then redis.call('DEL', K.flows(engine)) end
+  end
+end
+
+-- Settles what a job reserved of its flow against the share of the tokens that were used for it: the rest is given
+-- back, what was used beyond is taken, never below V. Without anybody waiting there is nothing to be fair about.
+local function settle_flow(engine, j, cost, share)
+  local charge = tonumber(j.charge or 0)
+  if charge == 0 or redis.call('HLEN', K.active(engine)) == 0 then return end
+  local v, flow = virtual_time(engine), flow_of(j.tenant, j.priority)
+  local last = tonumber(redis.call('ZSCORE', K.flows(engine), flow) or v)
+  local settled = math.max(v, last - math.floor(charge * (1 - share / cost)))
+  if settled > v then
+    redis.call('ZADD', K.flows(engine), settled, flow)
+  else
+    redis.call('ZREM', K.flows(engine), flow)
+  end
+end
+
+-- Lets a run wait in its line, or wait no more. What waits is summed in tokens beside the lines.
+local function enline(run, r)
+  redis.call('ZADD', line(r), r.tag, run)
+  redis.call('HINCRBY', K.engine(r.engine), 'tokens', r.cost)
+end
+
+local function unline(run, r)
+  if redis.call('ZREM', line(r), run) == 1 then redis.call('HINCRBY', K.engine(r.engine), 'tokens', -r.cost) end
+end
+
+-- The virtual time moves on as a run is served. A flow whose last tag it has passed needs no remembering.
+local function serve(engine, tag)
+  local v = math.max(virtual_time(engine), tag)
+  redis.call('HSET', K.engine(engine), 'v', v)
+  redis.call('ZREMRANGEBYSCORE', K.flows(engine), '-inf', v)
+end
+

@@ -1,0 +1,128 @@
+-- Shared steps: who may do how much.
+
+-- Whoever presents a key; nil when it is unknown or revoked. own: limits of the key itself.
+local function authenticate(a)
+  local k = redis.call('HMGET', K.api_key(a.key), 'digest', 'tenant', 'revoked_ms', 'requests', 'polls', 'tokens',
+    'jobs', 'max_priority')
+  if not k[1] or k[1] ~= a.digest or (k[3] and k[3] ~= '') then return nil end
+  local own = {requests = k[4], polls = k[5], tokens = k[6], jobs = k[7], max_priority = k[8]}
+  return {tenant = k[2], key = a.key, own = own, rates = {}}
+end
+
+-- The limit of a key under a policy: its own, at most its tenant's; without either the service's. 0: no limit.
+local function limit_of(who, policy, default)
+  local own, ceiling = tonumber(who.own[policy] or nil), tonumber(redis.call('HGET', K.tenant(who.tenant), policy) or nil)
+  if own and ceiling then return math.min(own, ceiling) end
+  return own or ceiling or default
+end
+
+-- Forgets what has left a sliding window of `span` ms.
+local function slide(key, span, now)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - span)
+end
+
+-- ms until the oldest entry leaves a window.
+local function first_leaves(key, span, now)
+  local oldest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  return oldest and math.max(1, oldest + span - now) or span
+end
+
+-- Counts a call in an exact sliding window of 60 s: entries are request ids, so a replayed script is not charged
+-- twice. Returns the refusal to reply, or nil. A rate is {policy, limit, remaining, ms until something comes back}.
+local SPAN = 60000
+local function count_call(who, policy, default, entry, now)
+  local limit, key = limit_of(who, policy, default), K.window(who.key, policy)
+  slide(key, SPAN, now)
+  local used = redis.call('ZCARD', key)
+  local allowed = true
+  if used >= limit then
+    allowed = redis.call('ZSCORE', key, entry) ~= false  -- a replay
+  elseif redis.call('ZADD', key, 'NX', now, entry) == 1 then
+    redis.call('PEXPIRE', key, SPAN)
+    used = used + 1
+  end
+  who.rates[#who.rates + 1] = {policy, limit, math.max(0, limit - used), first_leaves(key, SPAN, now)}
+  if not allowed then return {'limited', who.tenant, who.rates, policy} end
+  return nil
+end
+
+-- Who is asking, and may they? a: key, digest, request, limit (the service's). policy: requests or polls.
+-- Returns who and nil, or nil and the refusal to reply.
+local function enter(a, policy, now)
+  local who = authenticate(a)
+  if not who then return nil, {'unauthorized'} end
+  local refusal = count_call(who, policy, a.limit, a.request, now)
+  if refusal then return nil, refusal end
+  return who, nil
+end
+
+-- ms until `needed` tokens have left a window of amounts.
+local function tokens_leave(key, amounts, needed, now)
+  local entries = redis.call('ZRANGE', key, 0, 999, 'WITHSCORES')
+  for i = 1, #entries, 2 do
+    needed = needed - (redis.call('HGET', amounts, entries[i]) or 0)
+    if needed <= 0 then return math.max(1, entries[i + 1] + SPAN - now) end
+  end
+  return SPAN
+end
+
+-- May the key spend `cost` tokens in this minute? Counts nothing yet. Returns the refusal, or nil.
+local function check_tokens(who, default, cost, now)
+  local limit = limit_of(who, 'tokens', default)
+  if limit == 0 then return nil end
+  local key, amounts = K.window(who.key, 'tokens'), K.amounts(who.key, 'tokens')
+  local gone = redis.call('ZRANGEBYSCORE', key, '-inf', now - SPAN)
+  for _, entry in ipairs(gone) do
+    redis.call('HINCRBY', amounts, 'total', -(redis.call('HGET', amounts, entry) or 0))
+    redis.call('HDEL', amounts, entry)
+  end
+  slide(key, SPAN, now)
+  local total = tonumber(redis.call('HGET', amounts, 'total') or 0)
+  local left = math.max(0, limit - total)
+  who.rates[#who.rates + 1] = {'tokens', limit, left, first_leaves(key, SPAN, now)}
+  if cost > limit then return {'too_costly', who.tenant, who.rates, limit} end
+  if cost <= left then
+    who.rates[#who.rates][3] = left - cost
+    return nil
+  end
+  who.rates[#who.rates][4] = tokens_leave(key, amounts, total + cost - limit, now)
+  return {'limited', who.tenant, who.rates, 'tokens'}
+end
+
+-- Counts `cost` tokens of a job in the minute of its key; settle_window() corrects them when the job has ended.
+local function count_tokens(who, job, cost, now)
+  local key, amounts = K.window(who.key, 'tokens'), K.amounts(who.key, 'tokens')
+  redis.call('ZADD', key, now, job)
+  redis.call('HSET', amounts, job, cost)
+  redis.call('HINCRBY', amounts, 'total', cost)
+  redis.call('PEXPIRE', key, SPAN)
+  redis.call('PEXPIRE', amounts, SPAN)
+end
+
+-- May the key have one more job in flight? Returns the refusal, or nil.
+local function check_jobs(who, default)
+  local limit = limit_of(who, 'jobs', default)
+  if limit == 0 then return nil end
+  local used = tonumber(redis.call('HGET', K.in_flight(who.tenant), who.key) or 0)
+  who.rates[#who.rates + 1] = {'jobs', limit, math.max(0, limit - used - 1), 0}
+  if used >= limit then return {'limited', who.tenant, who.rates, 'jobs'} end
+  return nil
+end
+
+-- The priority a job gets: at most the key's highest, and its tenant's, which is normal unless raised.
+local RANK = {low = 1, normal = 2, high = 3}
+local function priority_of(who, wanted)
+  local most = redis.call('HGET', K.tenant(who.tenant), 'max_priority') or 'normal'
+  for _, name in ipairs({wanted, who.own.max_priority or wanted}) do
+    if RANK[name] < RANK[most] then most = name end
+  end
+  return most
+end
+
+-- The job of a tenant, or the reply that explains why there is none.
+local function owned(job, who)
+  local j = record(K.job(job))
+  if j and j.tenant == who.tenant then return j, nil end
+  if not j and redis.call('GET', K.gone(job)) == who.tenant then return nil, {'gone', who.tenant, who.rates} end
+  return nil, {'unknown', who.tenant, who.rates}
+end

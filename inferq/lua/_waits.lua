@@ -1,0 +1,44 @@
+-- Shared steps: how long it will take.
+
+-- How long, in ms, a run waits under `tag` with `ahead` runs before it: as the order stands, and by its flow's share
+-- should all who wait now go on asking. `cost` and `weight` are what it would add to the sums, 0 when it is in them.
+-- Returns nil when nobody can say. The rate is what the slots have done lately: tokens reserved by the runs they
+-- finished, over the time these took.
+local function expected_wait(engine, tag, ahead, cost, weight)
+  local e = redis.call('HMGET', K.engine(engine), 'slots', 'served_tokens', 'served_ms', 'tokens', 'weight', 'v',
+    'paused_ms')
+  local slots, served_ms = tonumber(e[1] or 0), tonumber(e[3] or 0)
+  if slots == 0 or served_ms == 0 or e[7] then return nil, nil end
+  local rate = slots * tonumber(e[2]) / served_ms
+  local tokens, runs = tonumber(e[4] or 0) + cost, waiting(engine) + (cost > 0 and 1 or 0)
+  local order = (ahead + 1) * tokens / math.max(1, runs) / rate
+  local fair = (tag - tonumber(e[6] or 0)) * (tonumber(e[5] or 0) + weight) / (TAG_UNIT * WEIGHT_UNIT) / rate
+  return math.ceil(order), math.max(0, math.ceil(fair))
+end
+
+-- By how much a predicted wait may turn out longer: whom it would bring too close to a deadline is refused.
+local CAUTION = 1.25
+
+-- Takes a finished run into the measured rate: about the last fifty count, or two full batches.
+local function measure(engine, tokens, ms)
+  local e = redis.call('HMGET', K.engine(engine), 'slots', 'served_tokens', 'served_ms')
+  local keep = 1 - 1 / math.max(50, 2 * tonumber(e[1] or 0))
+  redis.call('HSET', K.engine(engine), 'served_tokens', tonumber(e[2] or 0) * keep + tokens,
+    'served_ms', tonumber(e[3] or 0) * keep + math.max(1, ms))
+end
+
+-- A job as its owner sees it: {job fields} {run fields} output-or-nil rank-or-nil ms-to-wait-or-nil.
+local function shown(job, j)
+  local run = redis.call('HGETALL', K.run(j.run))
+  local output, rank, wait = false, false, false
+  if j.status == 'completed' then output = redis.call('GET', K.output(j.run)) end
+  if j.status == 'queued' then
+    local r = record(K.run(j.run))
+    rank = redis.call('ZRANK', line(r), j.run)
+    if rank then
+      local order, fair = expected_wait(r.engine, tonumber(r.tag), rank, 0, 0)
+      wait = order and math.min(order, fair) or false
+    end
+  end
+  return redis.call('HGETALL', K.job(job)), run, output, rank, wait
+end

@@ -1,0 +1,25 @@
+-- What a tenant has used, and what it may: asked by itself, or by an operator.
+-- ARGV 1: JSON {key, digest, request, limit} or "" when an operator asks  2: tenant, when an operator asks
+--      3: days to look back, today included
+-- Keys:  api_key tenant window in_flight usage engines waiting_jobs
+-- Reply: unauthorized | limited tenant rates policy |
+--        usage tenant rates {tenant fields} {key, jobs in flight, ...} {engine, {high, normal, low} jobs that wait, ...}
+--        {day number, {fields}, ...}
+local now = now_ms()
+local tenant, rates = ARGV[2], {}
+if ARGV[1] ~= '' then
+  local who, refusal = enter(cjson.decode(ARGV[1]), 'polls', now)
+  if refusal then return refusal end
+  tenant, rates = who.tenant, who.rates
+end
+local waits, days, today = {}, {}, math.floor(now / 86400000)
+for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
+  local counts, sum = waiting_of(engine, tenant)
+  if sum > 0 then waits[#waits + 1] = engine; waits[#waits + 1] = counts end
+end
+for day = today, today - ARGV[3] + 1, -1 do
+  local fields = redis.call('HGETALL', K.usage(tenant, day))
+  if #fields > 0 then days[#days + 1] = day; days[#days + 1] = fields end
+end
+return {'usage', tenant, rates, redis.call('HGETALL', K.tenant(tenant)), redis.call('HGETALL', K.in_flight(tenant)),
+  waits, days}
