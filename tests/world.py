@@ -29,13 +29,17 @@ class World:
         self.now = 1_800_000_000_000
         self.pass_ms(0)
         scripts = Scripts(redis, clock=CLOCK)
-        self.jobs = JobStore(scripts, ServiceLimits(requests=5, polls=1000))
+        self.jobs = self.store(redis)
         self.tenants = Tenants(redis, scripts)
         self.worker = RunStore(scripts, engine="demo", worker="w1", lease_ms=LEASE)
         self.other = RunStore(scripts, engine="demo", worker="w2", lease_ms=LEASE)
         self.sweeps = Sweeps(scripts, lease_ms=LEASE, tick_ms=1000)
         self.operations = Operations(scripts)
         self.caller = self.new_caller("acme")
+
+    @staticmethod
+    def store(redis: Redis) -> JobStore:
+        return JobStore(Scripts(redis, clock=CLOCK), ServiceLimits(requests=5, polls=1000))
 
     def new_caller(self, tenant: str, **limits: Any) -> Credential:
         fields = KeyLimits(**({"requests": 1_000_000} | limits))

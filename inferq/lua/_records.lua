@@ -61,7 +61,7 @@ end
 
 -- Ends a run's time in an engine: its lease, and its place among the runs of its worker.
 local function disembark(run, r)
-  redis.call('ZREM', K.leases, run)
+  if redis.call('ZREM', K.leases, run) == 1 then redis.call('HINCRBY', K.engine(r.engine), 'running', -1) end
   redis.call('SREM', K.aboard(r.worker or ''), run)
 end
 

@@ -6,12 +6,13 @@
 -- finished, over the time these took.
 local function expected_wait(engine, tag, ahead, cost, weight)
   local e = redis.call('HMGET', K.engine(engine), 'slots', 'served_tokens', 'served_ms', 'tokens', 'weight', 'v',
-    'paused_ms')
-  local slots, served_ms = tonumber(e[1] or 0), tonumber(e[3] or 0)
+    'paused_ms', 'running')
+  local slots, served_ms, free = tonumber(e[1] or 0), tonumber(e[3] or 0), tonumber(e[1] or 0) - tonumber(e[8] or 0)
   if slots == 0 or served_ms == 0 or e[7] then return nil, nil end
+  if ahead < free then return 0, 0 end
   local rate = slots * tonumber(e[2]) / served_ms
   local tokens, runs = tonumber(e[4] or 0) + cost, waiting(engine) + (cost > 0 and 1 or 0)
-  local order = (ahead + 1) * tokens / math.max(1, runs) / rate
+  local order = (ahead + 1 - math.max(0, free)) * tokens / math.max(1, runs) / rate
   local fair = (tag - tonumber(e[6] or 0)) * (tonumber(e[5] or 0) + weight) / (TAG_UNIT * WEIGHT_UNIT) / rate
   return math.ceil(order), math.max(0, math.ceil(fair))
 end

@@ -15,8 +15,9 @@ if now - tonumber(since) < lease then return {0, {}} end
 local rescued = {}
 for _, run in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', now, 'LIMIT', 0, most)) do
   local r = record(K.run(run))
-  redis.call('ZREM', K.leases, run)
-  if r and r.status == 'in_progress' then
+  if not r or r.status ~= 'in_progress' then
+    redis.call('ZREM', K.leases, run)
+  else
     r.lost = redis.call('HINCRBY', K.run(run), 'lost', 1)
     if r.abort then
       finish_abort(run, r, now)

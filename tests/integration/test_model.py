@@ -500,6 +500,8 @@ class Keyspace:
         assert {flow: int(count) for flow, count in self.waits.items()} == flows, "who waits is counted by flow"
         assert set(self.active) == {flow.split("/")[0] for flow in flows}
         assert int(self.engine.get("weight", 0)) == sum(map(int, self.active.values()))
+        running = [r for r in self.runs.values() if r["status"] == "in_progress"]
+        assert int(self.engine.get("running", 0)) == len(running), "what runs is counted"
         queued = sum(int(r["cost"]) for r in self.runs.values() if r["status"] == "queued")
         assert int(self.engine.get("tokens", 0)) == queued, "what waits is summed in tokens"
         assert self.active or not self.flows, "when nobody waits, nobody is ahead"

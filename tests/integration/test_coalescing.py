@@ -1,0 +1,135 @@
+"""Identical requests in flight share a run; each stays a job of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from inferq.credentials import Credential
+from inferq.ids import new_id
+from inferq.jobs import Job, JobStatus
+from inferq.keys import key
+from tests.redis_server import RedisServer, binaries
+from tests.world import World
+
+
+@pytest.fixture(scope="module", params=sorted(binaries()))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"), binaries()[request.param])
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def world(server: RedisServer) -> Iterator[World]:
+    with server.client() as redis:
+        yield World(redis)
+
+
+def ask(world: World, caller: Credential | None = None, **changes: object) -> Job:
+    answer = world.jobs.submit(caller or world.caller, world.submission(fingerprint="same", **changes))
+    assert answer.outcome == "accepted", answer
+    return answer.rest[0]
+
+
+def test_identical_requests_run_once_and_everybody_has_the_answer(world: World) -> None:
+    first, second, third = ask(world), ask(world), ask(world)
+    assert [job.cache for job in (first, second, third)] == ["miss", "coalesced", "coalesced"]
+    assert [job.position for job in (first, second, third)] == [1, 1, 1]
+    run = world.claim()
+    late = ask(world)
+    assert (late.cache, late.status, late.attempt) == ("coalesced", JobStatus.IN_PROGRESS, 1)
+    assert world.worker.claim(new_id()) == (None, 0)
+    assert world.finish(run, text="once")
+    for job in (first, second, third, late):
+        assert (world.read(job.id).status, world.read(job.id).output) == (JobStatus.COMPLETED, "once")
+    world.pass_ms(60_000)
+    world.tick(2)
+    assert world.leftovers() == set()
+
+
+def test_whoever_leaves_takes_nobody_along_and_the_last_one_stops_the_run(world: World) -> None:
+    first, second = ask(world), ask(world)
+    assert world.jobs.cancel(world.caller, first.id).outcome == "cancelled"
+    run = world.claim()
+    third = ask(world)
+    assert world.jobs.cancel(world.caller, second.id).outcome == "cancelled", "its neighbour goes on"
+    assert world.jobs.cancel(world.caller, third.id).outcome == "cancelling", "nobody else is there"
+    fresh = ask(world)
+    assert fresh.cache == "miss", "nobody joins a run that was told to stop"
+    assert world.worker.release(run)[0] == "cancelled"
+    assert ask(world).cache == "coalesced", "and its end does not hide the new one"
+    assert world.finish(world.claim())
+    assert world.read(fresh.id).status is JobStatus.COMPLETED
+
+
+def test_each_has_its_own_deadline(world: World) -> None:
+    hurried, patient = ask(world, start_ms=1000), ask(world)
+    world.tick(2)
+    assert world.read(hurried.id).status is JobStatus.EXPIRED
+    assert world.finish(world.claim())
+    assert world.read(patient.id).status is JobStatus.COMPLETED
+
+
+def test_what_becomes_of_the_run_becomes_of_all(world: World) -> None:
+    jobs = [ask(world), ask(world)]
+    for _ in range(3):
+        world.worker.release(world.claim(), strikes=1)
+    assert {world.read(job.id).error.code for job in jobs} == {"poison"}
+    ((_, first), (_, second)) = world.operations.requeue(world.operations.dead_letters(1)[0].run)
+    assert world.finish(world.claim(), text="later")
+    assert {world.read(job).output for job in (first, second)} == {"later"}
+
+
+def test_a_member_whose_turn_is_earlier_pulls_the_run_forward_and_lets_it_go_when_it_leaves(world: World) -> None:
+    world.tenants.set("acme", max_priority="high")
+    for _ in range(6):
+        world.submit(priority="normal")
+    shared = ask(world, priority="low")
+    before = world.read(shared.id).position
+    hasty = ask(world, priority="high")
+    assert hasty.position < before
+    assert world.read(shared.id).position == hasty.position
+    world.jobs.cancel(world.caller, hasty.id)
+    assert world.read(shared.id).position == before
+
+
+def test_no_cache_no_store_and_streams_keep_apart(world: World) -> None:
+    assert ask(world).cache == "miss"
+    assert ask(world, share=False, cache_status="bypass").cache == "bypass"
+    streaming = ask(world, stream=True)
+    assert streaming.cache == "miss", "a run that writes no stream cannot serve one"
+    assert ask(world, stream=True).cache == "coalesced"
+    assert ask(world).cache == "coalesced"
+    assert world.redis.zcard(key("queue", "demo")) == 3
+
+
+def test_a_run_has_a_bounded_number_of_members(world: World) -> None:
+    for _ in range(256):
+        ask(world)
+    assert ask(world).cache == "miss"
+    assert world.redis.zcard(key("queue", "demo")) == 2
+
+
+def test_tenants_share_only_in_a_shared_scope(world: World) -> None:
+    other = world.new_caller("other")
+    ask(world)
+    assert ask(world, other).cache == "miss"
+    mine = ask(world, scope="shared")
+    assert mine.cache == "miss"
+    theirs = ask(world, other, scope="shared")
+    assert theirs.cache == "coalesced"
+    for _ in range(3):
+        world.finish(world.claim(), text="answer")
+    assert world.read(theirs.id, other).output == "answer"
+    assert world.jobs.read(other, mine.id).outcome == "unknown"
+
+
+def test_each_is_charged_for_its_own(world: World) -> None:
+    caller = world.new_caller("acme", tokens=100, jobs=2)
+    ask(world, caller, cost=40)
+    ask(world, caller, cost=40)
+    refused = world.jobs.submit(caller, world.submission(fingerprint="same", cost=40))
+    assert (refused.outcome, refused.rest) == ("limited", ("tokens",))
+    assert world.finish(world.claim())
+    (day,) = world.tenants.usage("acme", 1).days.values()
+    assert (day["submitted"], day["coalesced"], day["completed"], day["tokens"]) == (2, 1, 2, 10)
