@@ -32,6 +32,8 @@ def make_settings(model: str, **changes: Any) -> Settings:
         "max_num_seqs": 64,
         "rate_limit": 1_000_000,
         "poll_rate_limit": 10_000_000,
+        "token_rate_limit": 0,
+        "max_jobs_in_flight": 0,
         "api_port": free_port(),
         "bootstrap_api_key": API_KEY,
         **changes,

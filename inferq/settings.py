@@ -68,7 +68,9 @@ class Settings(BaseSettings):
     lease: float = Field(12.0, ge=1, le=600)
     #: Seconds without a token, while runs are in the engine, after which it counts as hung and the worker ends.
     engine_hang: float = Field(120.0, ge=1, le=3600)
-    #: Seconds of one decode step of the simulated engine.
+    #: Timing model of the simulated engine: constant, t4-mistral-7b-awq, or the path of a calibration (.json).
+    simulated_timing: str = "constant"
+    #: Seconds of one step of the constant timing model.
     simulated_step: float = Field(0.01, ge=0, le=10)
 
     api_host: str = "127.0.0.1"

@@ -19,6 +19,7 @@ CONSUMER_TURN_S: Final = 0.05
 
 try:
     settings = load_settings()
+    worker = Worker(settings)
 except InferqError as error:
     sys.exit(f"inferq worker: {error}")
 
@@ -27,7 +28,6 @@ app = make_celery(settings)
 app.conf.task_queues = [Queue(generate_queue(settings.engine_queue))]
 app.conf.task_default_queue = generate_queue(settings.engine_queue)
 app.conf.worker_concurrency = settings.max_num_seqs
-worker = Worker(settings)
 register(app, worker)
 
 

@@ -48,8 +48,9 @@ def load_engine(settings: Settings) -> Engine:
     # Imported here: the simulated engine must work where vLLM is not installed.
     if settings.engine == "simulated":
         from workers.simulated_engine import SimulatedEngine
+        from workers.timing import timing_of
 
-        return SimulatedEngine(slots=settings.max_num_seqs, step_s=settings.simulated_step)
+        return SimulatedEngine(slots=settings.max_num_seqs, timing=timing_of(settings))
     from workers.vllm_engine import VllmEngine
 
     return VllmEngine(settings)

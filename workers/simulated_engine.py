@@ -1,10 +1,12 @@
-"""An engine without a model: deterministic text on a timing model of continuous batching.
+"""An engine without a model: deterministic text on a timing model of continuous batching (docs/simulated-engine.md).
 
 For load tests, chaos and capacity planning without a GPU. It is chosen by ``ENGINE=simulated`` and never a silent
-fallback. A prompt that contains ``simulate:<name>`` makes it misbehave by name.
+fallback. A prompt that contains ``simulate:<name>`` makes it misbehave by name; ``simulate:words=N`` says how long the
+answer is.
 """
 
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,9 +16,11 @@ from typing import Final
 from inferq.errors import EngineDead, EngineGone, RequestFailed, RunAborted
 from inferq.requests import GenerationRequest
 from inferq.run_store import Completion
+from workers.timing import Timing
 
 _WORDS: Final = ("queue", "token", "lease", "fence", "bell", "run", "job", "batch", "cache", "engine", "key", "slot")
 
+_LENGTH: Final = re.compile(r"simulate:words=([1-9]\d{0,5})\b")
 #: A slow run takes this many times as many steps.
 SLOW_FACTOR: Final = 20
 
@@ -28,6 +32,7 @@ class _Sequence:
     words: list[str]
     steps: int
     steps_left: int
+    prompt_left: int
     hangs: bool
     began: float
     done: threading.Event = field(default_factory=threading.Event)
@@ -36,11 +41,13 @@ class _Sequence:
 
 
 class SimulatedEngine:
-    """Every ``step_s`` seconds each of up to ``slots`` sequences gains a token, as in one decode step of a batch."""
+    """Up to ``slots`` sequences share steps: one reads prompts first come first served, and each that is read gains a
+    token. A step that reads the rest of a prompt yields its first token.
+    """
 
-    def __init__(self, *, slots: int, step_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, slots: int, timing: Timing, clock: Callable[[], float] = time.monotonic) -> None:
         self.slots = slots
-        self._step_s = step_s
+        self._timing = timing
         self._clock = clock
         self._lock = threading.Condition()
         self._running: dict[str, _Sequence] = {}
@@ -55,7 +62,7 @@ class SimulatedEngine:
     def generate(self, run_id: str, request: GenerationRequest, salt: str) -> Completion:
         """See :class:`workers.engine.Engine`."""
         text = request.prompt or "\n".join(turn.content for turn in request.messages or [])
-        prompt_tokens = len(text.split()) or 1
+        prompt_tokens = request.estimated_prompt_tokens
         if "simulate:fails" in text:
             raise RequestFailed("simulated_failure", "the simulated engine was told to fail this request")
         if "simulate:oom" in text:
@@ -66,6 +73,7 @@ class SimulatedEngine:
             words=words,
             steps=steps,
             steps_left=steps,
+            prompt_left=prompt_tokens,
             hangs="simulate:hangs" in text,
             began=self._clock(),
         )
@@ -137,28 +145,53 @@ class SimulatedEngine:
         self._lock.notify_all()
 
     def _step_forever(self) -> None:
+        due = self._clock()
         while True:
             with self._lock:
-                self._lock.wait_for(lambda: self._running or self._dead or self._stopped)
+                if not self._running:
+                    self._lock.wait_for(lambda: self._running or self._dead or self._stopped)
+                    due = self._clock()  # nobody catches up on a time without work
                 if self._dead or self._stopped:
                     return
-            time.sleep(self._step_s)
-            with self._lock:
-                now = self._clock()
                 batch = list(self._running.items())[: self.slots]
+                decoding, reading = self._plan([sequence for _, sequence in batch])
+            # Counted from when the last step should have ended: what sleeping takes too long is not added up.
+            due += self._timing.step_s(len(decoding), sum(reading.values()))
+            time.sleep(max(0.0, due - self._clock()))
+            with self._lock:
                 # A hanging sequence holds up the whole batch, as a stuck kernel does.
                 if any(sequence.hangs for _, sequence in batch):
+                    due = self._clock()
                     continue
-                for run_id, sequence in batch:
-                    sequence.first_token = sequence.first_token or now
-                    sequence.steps_left -= 1
-                    if sequence.steps_left <= 0:
-                        del self._running[run_id]
-                        sequence.done.set()
+                self._step(batch, decoding, reading)
+
+    def _plan(self, batch: list[_Sequence]) -> tuple[set[_Sequence], dict[_Sequence, int]]:
+        """Return who gains a token in the next step, and how much of whose prompt it reads."""
+        budget = self._timing.prompt_tokens
+        reading: dict[_Sequence, int] = {}
+        for sequence in batch:
+            if sequence.prompt_left and budget:
+                reading[sequence] = min(sequence.prompt_left, budget)
+                budget -= reading[sequence]
+        return {one for one in batch if one.prompt_left == reading.get(one, 0)}, reading
+
+    def _step(self, batch: list[tuple[str, _Sequence]], gains: set[_Sequence], reading: dict[_Sequence, int]) -> None:
+        now = self._clock()
+        for sequence, tokens in reading.items():
+            sequence.prompt_left -= tokens
+        for run_id, sequence in batch:
+            if sequence not in gains:
+                continue
+            sequence.first_token = sequence.first_token or now
+            sequence.steps_left -= 1
+            if sequence.steps_left <= 0:
+                self._running.pop(run_id, None)
+                sequence.done.set()
 
 
 def simulated_words(prompt: str, seed: int, max_tokens: int) -> list[str]:
-    """Return the answer to ``prompt``: the same words every time, at most ``max_tokens`` and at most 64."""
+    """Return the answer to ``prompt``: the same words every time, at most ``max_tokens``, 8 to 64 unless it says."""
     digest = hashlib.sha256(f"{seed}:{prompt}".encode()).digest()
-    length = min(max_tokens, 8 + digest[0] % 57)
+    told = _LENGTH.search(prompt)
+    length = min(max_tokens, int(told[1]) if told else 8 + digest[0] % 57)
     return [_WORDS[digest[i % 32] % len(_WORDS)] for i in range(length)]

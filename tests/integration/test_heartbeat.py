@@ -12,6 +12,7 @@ from tests.world import LEASE, World
 from workers.heartbeat import Heartbeat
 from workers.runner import Held
 from workers.simulated_engine import SimulatedEngine
+from workers.timing import Timing
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_a_lease_is_renewed_only_while_the_engine_lives(
         store=world.worker,
         held=held,
         bells=Bells(make_celery(make_settings(redis_server.url))),
-        engine=SimulatedEngine(slots=4, step_s=1.0),
+        engine=SimulatedEngine(slots=4, timing=Timing(base_s=1.0)),
         state=lambda: state,
         lease_s=LEASE / 1000,
     )
