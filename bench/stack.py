@@ -57,14 +57,15 @@ class Stack:
         return f"http://127.0.0.1:{self.settings.api_port}"
 
 
-def start_redis(children: Children, settings: Settings, *, name: str = "redis") -> Child:
-    """Start a Redis that appends every write to a file, as a queue's Redis should."""
+def start_redis(children: Children, settings: Settings, *, name: str = "redis", durable: bool = True) -> Child:
+    """Start a Redis; a ``durable`` one appends every write to a file, as a queue's Redis should."""
     port = settings.redis_url.rsplit(":", 1)[1]
     directory = children.directory / f"{name}-data"
     directory.mkdir()
     command = [
-        str(find_redis_server()), "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes",
-        "--appendfsync", "everysec", "--dir", str(directory), "--loglevel", "warning",
+        str(find_redis_server()), "--port", port, "--bind", "127.0.0.1", "--save", "",
+        "--appendonly", "yes" if durable else "no", "--appendfsync", "everysec", "--dir", str(directory),
+        "--loglevel", "warning",
     ]  # fmt: skip
     redis = children.start(name, command)
     wait_until(redis, lambda: _pings(settings.redis_url), 10)

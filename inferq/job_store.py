@@ -1,5 +1,6 @@
 """The API's side of the record: submit, read, list, cancel, erase. One Lua call each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -93,6 +94,18 @@ class JobStore:
         absent, too_costly (limit in tokens), full (runs or tokens, ms until there is room or -1), late (ms to wait),
         no_memory, accepted (the Job, bells to ring).
         """
+        answer = _answer(self._scripts("submit", *self._submit_arguments(caller, submission)))
+        if answer.outcome != "accepted":
+            return answer
+        *shown, bells = answer.rest
+        return replace(answer, rest=(_shown(submission.job_id, *shown), bells))
+
+    def submit_many(self, pairs: Sequence[tuple[Credential, Submission]]) -> list[str]:
+        """Submit in one round trip; returns the outcomes (see ``submit``)."""
+        replies = self._scripts.many("submit", [self._submit_arguments(*pair) for pair in pairs])
+        return [str(reply[0]) for reply in replies]
+
+    def _submit_arguments(self, caller: Credential, submission: Submission) -> tuple[bytes, str, str]:
         s, limits = submission, self._limits
         fields: dict[str, Any] = {
             **self._caller(caller, limits.requests, request=s.job_id),
@@ -126,11 +139,7 @@ class JobStore:
             "body": s.body,
         }
         fields.update({name: value for name, value in optional.items() if value is not None})
-        answer = _answer(self._scripts("submit", _json(fields), s.request_json, s.completion_json))
-        if answer.outcome != "accepted":
-            return answer
-        *shown, bells = answer.rest
-        return replace(answer, rest=(_shown(s.job_id, *shown), bells))
+        return _json(fields), s.request_json, s.completion_json
 
     def identify(self, caller: Credential, *, request: str, window: str, idempotency: str | None = None) -> Answer:
         """Authenticate, counted once per ``request`` in ``window`` (requests or polls), repeated submissions as polls.
@@ -212,7 +221,7 @@ class JobStore:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineState:
-    """One engine: waiting runs, age in seconds of the next one, ready slots, whether an operator has paused it, jobs
+    """One engine: waiting runs, age in seconds of the oldest, ready slots, whether an operator has paused it, jobs
     that wait by priority, tokens that wait, ms a new job would wait (None: nobody can say), what each worker says.
     """
 

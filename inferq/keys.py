@@ -33,6 +33,7 @@ KEYS: Final[dict[str, str]] = {
     # -- engines and processes
     "engines": PREFIX + "engines",  # set: names of all engines that ever queued or served a run
     "engine": PREFIX + "engine:{}",  # hash: one engine's virtual time, ready slots, measured rate, sums of what waits
+    "arrivals": PREFIX + "engine:{}:arrivals",  # sorted set: waiting run id, suspects too, by the instant (ms) it came
     "flows": PREFIX + "engine:{}:flows",  # sorted set: flow (tenant/priority) by its last tag, while that is ahead
     "waiting_jobs": PREFIX + "engine:{}:waiting",  # hash: jobs that wait, by flow
     "active": PREFIX + "engine:{}:active",  # hash: weight of each tenant that has jobs waiting

@@ -84,14 +84,14 @@ end
 
 -- Writes a new run and puts it into its engine's queue. f: engine, model, tag, cost, reads, fp, scope, store, stream,
 -- share (the last three 0 or 1). request: JSON, opaque here.
-local function open_run(run, f, request)
+local function open_run(run, f, request, now)
   redis.call('SADD', K.engines, f.engine)
   local r = {'v', VERSION, 'status', 'queued', 'engine', f.engine, 'model', f.model,
     'tag', f.tag, 'cost', f.cost, 'reads', f.reads, 'fp', f.fp, 'scope', f.scope, 'store', f.store,
-    'stream', f.stream, 'share', f.share, 'attempt', 0, 'fence', 0, 'strikes', 0, 'lost', 0}
+    'stream', f.stream, 'share', f.share, 'arrived_ms', now, 'attempt', 0, 'fence', 0, 'strikes', 0, 'lost', 0}
   redis.call('HSET', K.run(run), unpack(r))
   redis.call('SET', K.request(run), request)
-  enline(run, {engine = f.engine, tag = f.tag, cost = f.cost, strikes = 0, lost = 0})
+  enline(run, {engine = f.engine, tag = f.tag, cost = f.cost, arrived_ms = now, strikes = 0, lost = 0})
   if f.share == 1 then redis.call('SET', K.sharing(f.scope, f.fp), run) end
   redis.call('PUBLISH', K.work(f.engine), '')
 end

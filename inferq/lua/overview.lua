@@ -1,8 +1,8 @@
 -- What is waiting, and who is ready: the state of every engine.
 -- ARGV 1: JSON {key, digest, request, limit} or "" when an operator's process asks
--- Keys:  memory api_key tenant window engines engine flows waiting_jobs active queue struck solitary engine_workers worker leases run members job
+-- Keys:  memory api_key tenant window engines engine flows waiting_jobs active queue struck solitary engine_workers worker leases arrivals
 -- Reply: unauthorized | limited tenant rates policy |
---        overview tenant rates {{engine, depth, oldest created ms or 0, slots, paused (0|1), {{worker id, {fields}}, ...},
+--        overview tenant rates {{engine, depth, arrival ms of the oldest or 0, slots, paused (0|1), {{worker id, {fields}}, ...},
 --        {high, normal, low} jobs that wait, tokens that wait, ms-to-wait-or-nil}, ...} running now full (0|1)
 -- ms to wait: of a job of common size from the caller, or from a tenant without any waiting.
 local now = now_ms()
@@ -17,12 +17,7 @@ local COMMON = 300  -- tokens of a job when none waits to tell
 local engines = {}
 for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
   count_slots(engine, now)
-  local oldest = 0
-  local first = redis.call('ZRANGE', K.queue(engine), 0, 0)[1]
-  if first then
-    local job = redis.call('ZRANGE', K.members(first), 0, 0)[1]
-    oldest = job and tonumber(redis.call('HGET', K.job(job), 'created_ms')) or 0
-  end
+  local oldest = tonumber(redis.call('ZRANGE', K.arrivals(engine), 0, 0, 'WITHSCORES')[2] or 0)
   local workers = {}
   for _, id in ipairs(redis.call('ZRANGE', K.engine_workers(engine), 0, -1)) do
     workers[#workers + 1] = {id, redis.call('HGETALL', K.worker(id))}

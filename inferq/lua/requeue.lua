@@ -22,7 +22,7 @@ if redis.call('EXISTS', K.run(run)) == 0 then
     r.tag = math.min(r.tag, j.tag)
     new[i] = j
   end
-  open_run(run, r, redis.call('GET', K.request(dead)))
+  open_run(run, r, redis.call('GET', K.request(dead)), now)
   for i, j in ipairs(new) do open_job(ARGV[2 + i], run, j, now) end
 end
 for _, job in ipairs(redis.call('ZRANGE', K.members(run), 0, -1)) do

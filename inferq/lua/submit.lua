@@ -6,7 +6,7 @@
 --      2: the request as the engine will get it (JSON, opaque here)
 --      3: a completion that was found on the cache's own server, or ""
 -- Keys:  memory api_key tenant idempotency window amounts cache sharing job run request output members queue engine
---        engines flows waiting_jobs active in_flight usage tenant_jobs deadlines retention bells work
+--        engines arrivals flows waiting_jobs active in_flight usage tenant_jobs deadlines retention bells work
 -- Reply: unauthorized | limited tenant rates policy | mismatch tenant rates | repeat tenant rates job |
 --        hit tenant rates completion now | absent tenant rates | too_costly tenant rates limit |
 --        full tenant rates runs-or-tokens ms | late tenant rates ms-to-wait | no_memory tenant rates |
@@ -98,7 +98,7 @@ if a.start_ms and order and CAUTION * math.max(order, fair) > a.start_ms and wai
   return {'late', who.tenant, who.rates, math.max(order, fair)}
 end
 
-open_run(a.run, f, ARGV[2])
+open_run(a.run, f, ARGV[2], now)
 open_job(a.job, a.run, f, now)
 remember()
 count_tokens(who, a.job, f.cost, now)

@@ -420,6 +420,7 @@ class Keyspace:
         with redis.pipeline(transaction=False) as pipe:
             for name in ("queue", "struck", "solitary"):
                 pipe.zrange(key(name, "demo"), 0, -1, withscores=True)
+            pipe.zrange(key("arrivals", "demo"), 0, -1)
             for name in ("leases", "dead_letters", "deadlines", "retention"):
                 pipe.zrange(key(name), 0, -1)
             pipe.zrange(key("tenant_jobs", "acme"), 0, -1)
@@ -427,9 +428,12 @@ class Keyspace:
                 pipe.hgetall(key(name, "demo"))
             pipe.zrange(key("flows", "demo"), 0, -1, withscores=True)
             pipe.hgetall(key("in_flight", "acme"))
-            *lines, leases, dead, deadlines, retention, of_tenant, engine, waits, active, flows, flight = pipe.execute()
+            *lines, arrivals, leases, dead, deadlines, retention, of_tenant, engine, waits, active, flows, flight = (
+                pipe.execute()
+            )
         self.engine, self.waits, self.active, self.flows, self.in_flight = engine, waits, active, dict(flows), flight
         self.lines = [dict(line) for line in lines]
+        self.arrivals = set(arrivals)
         self.leases, self.dead, self.deadlines, self.retention = set(leases), set(dead), set(deadlines), set(retention)
         self.of_tenant = set(of_tenant)
         parts = [n.removeprefix(key("run", "")).split(":") for n in names if n.startswith(key("run", ""))]
@@ -455,6 +459,7 @@ class Keyspace:
 
     def check(self) -> None:
         waiting = Counter(run for line in self.lines for run in line)
+        assert self.arrivals == set(waiting), "who waits is known by age"
         for run, r in self.runs.items():
             members = self.members.get(run, {})
             assert members, "a run that nobody reads is dropped"
