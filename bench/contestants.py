@@ -95,13 +95,14 @@ class VllmServer(Contestant):
         server = children.start("vllm-server", command, {**environment_for(settings), "VLLM_NO_USAGE_STATS": "1"})
         wait_until(server, lambda: answers(self._port, "/health") == 200, START_S)
         self.processes = {"server": server}
+        self.url = f"http://127.0.0.1:{self._port}/v1/completions"
 
     def measure(self, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
         """See :class:`Contestant`."""
         return asyncio.run(closed_loop(self._send, bodies, clients))
 
     async def _send(self, session: aiohttp.ClientSession, body: dict[str, Any]) -> int:
-        async with session.post(f"http://127.0.0.1:{self._port}/v1/completions", json=body) as response:
+        async with session.post(self.url, json=body) as response:
             answer = await response.json()
         if response.status != 200:
             raise Failed(f"vLLM's server answered {response.status}")
@@ -126,7 +127,8 @@ class Direct(Contestant):
 
     def measure(self, bodies: Sequence[dict[str, Any]], clients: int) -> Load:
         """See :class:`Contestant`."""
-        self._stdin.write(json.dumps({"clients": clients, "prompts": [body["prompt"] for body in bodies]}) + "\n")
+        asked = {"clients": clients, "prompts": [body["prompt"] for body in bodies], "tokens": bodies[0]["max_tokens"]}
+        self._stdin.write(json.dumps(asked) + "\n")
         self._stdin.flush()
         answer = json.loads(self._stdout.readline())
         return Load(seconds=answer["seconds"], latencies=tuple(answer["latencies"]), tokens=answer["tokens"])

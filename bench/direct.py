@@ -1,6 +1,6 @@
 """The ceiling: the same AsyncLLM with the same arguments, called directly. ``python -m bench.direct``.
 
-Reads one JSON line ``{"clients": n, "prompts": [...]}`` per measurement from stdin, answers one line
+Reads one JSON line ``{"clients": n, "prompts": [...], "tokens": n}`` per measurement from stdin, answers one line
 ``{"seconds": s, "tokens": n, "latencies": [...]}`` on stdout, the first time ``ready``.
 """
 
@@ -12,13 +12,12 @@ import time
 from typing import IO, Any
 from uuid import uuid4
 
-from bench.prompts import ANSWER_TOKENS
 from inferq.requests import GenerationRequest
 from inferq.settings import load_settings
 
 
-async def measure(llm: Any, prompts: list[str], clients: int) -> dict[str, object]:
-    """Answer ``prompts`` from ``clients`` closed loops."""
+async def measure(llm: Any, prompts: list[str], clients: int, answer_tokens: int) -> dict[str, object]:
+    """Answer ``prompts`` from ``clients`` closed loops, each with so many tokens."""
     from workers.vllm_engine import sampling_params
 
     waiting = iter(prompts)
@@ -29,8 +28,9 @@ async def measure(llm: Any, prompts: list[str], clients: int) -> dict[str, objec
         nonlocal tokens
         for prompt in waiting:
             began = time.perf_counter()
-            request = GenerationRequest(prompt=prompt, max_tokens=ANSWER_TOKENS, temperature=0.0)
-            parameters = sampling_params(request, max_tokens=ANSWER_TOKENS)
+            request = GenerationRequest(prompt=prompt, max_tokens=answer_tokens, temperature=0.0)
+            parameters = sampling_params(request, max_tokens=answer_tokens)
+            parameters.ignore_eos = True
             async for output in llm.generate({"prompt": prompt}, parameters, uuid4().hex):
                 tokens += len(output.outputs[0].token_ids)
             latencies.append(time.perf_counter() - began)
@@ -54,7 +54,8 @@ async def serve(answers: IO[str]) -> None:
         print("ready", file=answers, flush=True)
         while line := await asyncio.to_thread(sys.stdin.readline):
             asked = json.loads(line)
-            print(json.dumps(await measure(llm, asked["prompts"], asked["clients"])), file=answers, flush=True)
+            found = await measure(llm, asked["prompts"], asked["clients"], asked["tokens"])
+            print(json.dumps(found), file=answers, flush=True)
     finally:
         llm.shutdown()
 

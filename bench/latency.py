@@ -1,9 +1,8 @@
 """Milliseconds of a cache hit and of a submit, over HTTP, beside a bare view that does one Redis round trip."""
 
 import asyncio
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any
 
@@ -12,14 +11,16 @@ from redis import Redis
 
 from bench.bare_view import KEY
 from bench.load import Failed, Load, closed_loop, median, percentile
-from bench.processes import Children
-from bench.stack import API_KEY, make_settings, start_api, start_celery, start_redis
+from bench.processes import Children, wait_until
+from bench.stack import API_KEY, START_S, answers, make_settings, start_api, start_celery, start_redis
 from deploy.local.stack import free_port
 from inferq.settings import Settings
 
 #: Requests of one measurement.
 HITS = 1000
 SUBMITS = 500
+#: Jobs that wait where a submit finds a full queue.
+WAITING = 1000
 #: Clients of the measurements of requests a second.
 CROWD = 16
 
@@ -44,8 +45,11 @@ def measure_latency(children: Children, rounds: int, requests: int = HITS) -> li
     start_redis(children, settings)
     start_api(children, settings)
     bare = settings.model_copy(update={"api_port": free_port()})
+    busy = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}", "api_port": free_port()})
+    busy = busy.model_copy(update={"cache_redis_url": busy.redis_url, "simulated_step": 10.0})
     start_api(children, bare, app="bench.bare_view:create_app()", name="bare")
     url, bare_url = f"http://127.0.0.1:{settings.api_port}/v1/jobs", f"http://127.0.0.1:{bare.api_port}/bare"
+    busy_url = _busy(children, busy)
     known = {"prompt": "What is inferq?", "max_tokens": 64}
     _fill_cache(children, settings, url, known)
 
@@ -61,6 +65,7 @@ def measure_latency(children: Children, rounds: int, requests: int = HITS) -> li
         ("bare view, one Redis round trip", lambda s, b: post(s, bare_url, b, 200), _same(known)),
         ("cache hit", lambda s, b: post(s, url, b, 200), _same(known)),
         ("submit of a miss", lambda s, b: post(s, url, b, 202), fresh),
+        (f"submit, {WAITING} waiting, bells on", lambda s, b: post(s, busy_url, b, 202), fresh),
     ]
     alone: dict[str, list[Load]] = {}
     crowd: dict[str, list[Load]] = {}
@@ -76,6 +81,23 @@ def measure_latency(children: Children, rounds: int, requests: int = HITS) -> li
 
 def _same(body: dict[str, Any]) -> Any:
     return (body for _ in count())
+
+
+def _busy(children: Children, settings: Settings) -> str:
+    """Start a stack with a worker whose slots are taken and jobs that wait; returns where to submit."""
+    start_redis(children, settings, name="redis-busy")
+    start_api(children, settings, name="api-busy")
+    start_celery(children, settings, "keeper")
+    worker = start_celery(children, settings, "app")
+    wait_until(worker, lambda: answers(settings.api_port, "/readyz") == 200, START_S)
+    url = f"http://127.0.0.1:{settings.api_port}/v1/jobs"
+
+    async def submit(session: aiohttp.ClientSession, number: int) -> int:
+        async with session.post(url, json={"prompt": f"waits {number}"}, headers=_HEADERS) as response:
+            return len(await response.read())
+
+    asyncio.run(closed_loop(submit, range(WAITING + settings.max_num_seqs), CROWD))
+    return url
 
 
 def _fill_cache(children: Children, settings: Settings, url: str, body: dict[str, Any]) -> None:
@@ -107,8 +129,3 @@ def _row(name: str, alone: Sequence[Load], crowd: Sequence[Load]) -> Row:
         p99_ms=median([1000 * percentile(load.latencies, 0.99) for load in alone]),
         per_s=median([load.per_s for load in crowd]),
     )
-
-
-def as_json(rows: list[Row]) -> list[dict[str, object]]:
-    """Return rows as plain data."""
-    return json.loads(json.dumps([asdict(row) for row in rows]))  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 
 from bench.contestants import Contestant, Direct, Inferq, Naive, VllmServer
@@ -82,8 +82,3 @@ def _row(name: str, clients: int, loads: list[Load], spent: list[dict[str, float
         p99_s=percentile(latencies, 0.99),
         cpu_ms_per_job={part: 1000 * median([one[part] for one in spent]) for part in spent[0]},
     )
-
-
-def as_json(rows: list[Row]) -> list[dict[str, object]]:
-    """Return rows as plain data."""
-    return [asdict(row) for row in rows]

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -106,8 +105,3 @@ async def _poll(session: aiohttp.ClientSession, url: str) -> str:
             raise Failed(f"a poll was answered {response.status}")
         if job["terminal"]:
             return str(job["status"])
-
-
-def as_json(rows: Sequence[Row]) -> list[dict[str, object]]:
-    """Return rows as plain data."""
-    return [asdict(row) for row in rows]
