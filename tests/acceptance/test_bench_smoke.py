@@ -21,7 +21,7 @@ def bench(out: Path, *arguments: str) -> dict[str, Any]:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (file,) = out.glob("*.json")
+    (file,) = out.glob("bench-*.json")
     found = json.loads(file.read_text())
     assert found["machine"]["cores"]
     return found
@@ -29,13 +29,44 @@ def bench(out: Path, *arguments: str) -> dict[str, Any]:
 
 def test_latency(tmp_path: Path) -> None:
     rows = bench(tmp_path, "latency", "--requests", "16")["latency"]
-    assert [row["request"] for row in rows] == ["bare view, one Redis round trip", "cache hit", "submit of a miss"]
+    assert [row["request"] for row in rows] == [
+        "bare view, one Redis round trip",
+        "cache hit",
+        "submit of a miss",
+        "submit, 1000 waiting, bells on",
+    ]
     assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows)
 
 
 def test_waiters(tmp_path: Path) -> None:
     rows = bench(tmp_path, "waiters", "--waiters", "40")["waiters"]
     assert {row["worker_class"]: row["held"] for row in rows} == {"gevent": 40, "gthread": 40}
+
+
+def test_scale(tmp_path: Path) -> None:
+    rows = bench(tmp_path, "scale", "--deepest", "100")["scale"]
+    assert [row["operation"] for row in rows] == ["cancel", "claim", "poll", "submit"]
+
+
+def test_fairness_and_overload(tmp_path: Path) -> None:
+    found = bench(tmp_path, "fairness", "overload", "--seconds", "4")
+    assert found["fairness"]["noise"]["noisy_sent"] > 0
+    assert sum(one["share"] for one in found["fairness"]["shares"]) == pytest.approx(1)
+    overload = found["overload"]
+    assert overload["offered"] > overload["accepted"] > 0
+    assert overload["refused_p99_ms"] > 0, "whoever would start too late was refused"
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_spike_and_simulation(tmp_path: Path) -> None:
+    found = bench(tmp_path, "spike", "simulation", "--burst", "100")
+    assert {row["service"]: (row["accepted"], row["lost"]) for row in found["spike"]} == {
+        "inferq": (100, 0),
+        "vLLM's server": (100, 0),
+    }
+    assert all(row["predicted_s"] > 0 for row in found["simulation"]["rows"])
+    assert (tmp_path / "simulated-timing.json").exists()
 
 
 @pytest.mark.vllm

@@ -40,3 +40,20 @@ def test_what_is_not_there_is_said_in_a_sentence(settings: Settings, redis: Redi
         assert done.returncode == 1
         assert done.stderr.startswith("inferq: there is no ")
         assert "Traceback" not in done.stderr
+
+
+def test_an_operator_sees_who_uses_how_much_and_gives_weight(settings: Settings, api_key: str) -> None:
+    with api_client(settings, api_key) as client:
+        client.post("/v1/jobs", json={"prompt": "the secret recipe"})
+        changed = run(
+            settings, "tenants", "set", "acme", "--weight", "2.5", "--max-priority", "high", "--max-jobs", "2"
+        )
+        assert changed.stdout == "changed acme\n"
+        usage = client.get("/v1/usage").json
+        assert (usage["weight"], usage["max_priority"], usage["limits"]) == (2.5, "high", {"jobs": 2})
+        assert client.post("/v1/jobs", json={"prompt": "urgent", "priority": "high"}).json["priority"] == "high"
+        assert client.post("/v1/jobs", json={"prompt": "one more"}).json["violated-policies"] == ["jobs"]
+        (row,) = [line for line in run(settings, "tenants", "list").stdout.splitlines() if "acme" in line]
+        assert [cell.strip() for cell in row.strip("│ ").split("│")][:7] == ["acme", "2.5", "high", "2", "2", "2", "0"]
+    refused = run(settings, "tenants", "set", "acme", "--weight", "0")
+    assert (refused.returncode, "a weight is a number" in refused.stderr) == (1, True)
