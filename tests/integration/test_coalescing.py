@@ -1,28 +1,10 @@
 """Identical requests in flight share a run; each stays a job of its own."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from inferq.credentials import Credential
 from inferq.ids import new_id
 from inferq.jobs import Job, JobStatus
 from inferq.keys import key
-from tests.redis_server import RedisServer, binaries
 from tests.world import World
-
-
-@pytest.fixture(scope="module", params=sorted(binaries()))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), binaries()[request.param])
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def world(server: RedisServer) -> Iterator[World]:
-    with server.client() as redis:
-        yield World(redis)
 
 
 def ask(world: World, caller: Credential | None = None, **changes: object) -> Job:

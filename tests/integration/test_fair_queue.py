@@ -1,7 +1,6 @@
 """Whose turn it is: shares of service by weight, nobody waits for ever, refunds, positions and estimates that hold."""
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,21 +12,8 @@ from inferq.ids import new_id
 from inferq.jobs import JobStatus
 from inferq.keys import key
 from inferq.run_store import ClaimedRun
-from tests.redis_server import RedisServer, binaries
+from tests.redis_server import RedisServer
 from tests.world import World
-
-
-@pytest.fixture(scope="module", params=sorted(binaries()))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), binaries()[request.param])
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def world(server: RedisServer) -> Iterator[World]:
-    with server.client() as redis:
-        yield World(redis)
 
 
 class Tenants:

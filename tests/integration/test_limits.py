@@ -1,7 +1,6 @@
 """Limits of a key: exact windows of requests and tokens, jobs in flight, its tenant's; repeats of a submission."""
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -13,21 +12,8 @@ from inferq.ids import new_id
 from inferq.job_store import Answer
 from inferq.jobs import JobStatus
 from inferq.keys import key
-from tests.redis_server import RedisServer, binaries
+from tests.redis_server import RedisServer
 from tests.world import World
-
-
-@pytest.fixture(scope="module", params=sorted(binaries()))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"), binaries()[request.param])
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def world(server: RedisServer) -> Iterator[World]:
-    with server.client() as redis:
-        yield World(redis)
 
 
 def submit(world: World, caller: Credential, **changes: object) -> Answer:

@@ -1,8 +1,6 @@
 """The Lua transitions on real Redis servers (6.2 and the system's), with a clock the test turns."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,22 +14,7 @@ from inferq.keys import key
 from inferq.run_store import ClaimedRun, RunStore
 from inferq.scripts import Scripts
 from inferq.sweeps import LOST_LIMIT
-from tests.redis_server import RedisServer, binaries
 from tests.world import CLOCK, LEASE, World
-
-
-@pytest.fixture(scope="module", params=sorted(binaries()))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    directory: Path = tmp_path_factory.mktemp("redis")
-    server = RedisServer(directory, binaries()[request.param])
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def world(server: RedisServer) -> Iterator[World]:
-    with server.client() as redis:
-        yield World(redis)
 
 
 def test_a_job_goes_from_queued_to_completed(world: World) -> None:
