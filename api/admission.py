@@ -16,7 +16,6 @@ from api.schemas import JobRequest
 from api.services import Services
 from inferq.completion_cache import CachedCompletion, fingerprint
 from inferq.credentials import Credential
-from inferq.ids import new_id
 from inferq.job_store import Answer, Submission
 from inferq.jobs import Job
 from inferq.keys import key
@@ -31,7 +30,7 @@ FULL_RETRY_AFTER = 5
 MOST_RETRY_AFTER = 600
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Admitted:
     """A stored job or a cached completion. ``cache_status`` is the RFC 9211 value.
 
@@ -63,7 +62,7 @@ def admit(
     reading = caching and not cache.no_cache
     submission = Submission(
         job_id=job_id,
-        run_id=new_id(),
+        run_id=job_id,  # a run is named after the job that opened it, so logs can be searched for either
         engine=settings.engine_queue,
         model=model,
         priority=body.priority,

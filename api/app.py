@@ -49,5 +49,8 @@ def _name_request() -> None:
 
 
 def _finish(response: Response) -> Response:
-    response.headers.extend({"X-Request-ID": g.get("request_id", ""), **g.get("rate_headers", {})})
+    answered = g._get_current_object()  # a proxy looks itself up at every use
+    response.headers.add("X-Request-ID", answered.get("request_id", ""))
+    for name, value in answered.get("rate_headers", {}).items():
+        response.headers.add(name, value)
     return response

@@ -33,13 +33,16 @@ def accept(answer: Answer) -> Answer:
 
     What the caller has left under each policy that was consulted goes out with every answer.
     """
-    if answer.rates and "rate_headers" not in g:  # the first window a request is counted in is the one it pays for
-        g.rate_headers = rate_headers(answer.rates)
+    request = g._get_current_object()  # a proxy looks itself up at every use
+    if (
+        answer.rates and "rate_headers" not in request
+    ):  # the first window a request is counted in is the one it pays for
+        request.rate_headers = rate_headers(answer.rates)
     match answer.outcome:
         case "unauthorized":
             raise unauthorized("The API key is unknown or revoked.")
         case "limited":
-            g.rate_headers = rate_headers(answer.rates)
+            request.rate_headers = rate_headers(answer.rates)
             raise rate_refusal(answer.rates, answer.rest[0])
         case "unknown":
             raise Problem(404, "not-found", "There is no such job.")

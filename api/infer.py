@@ -24,9 +24,10 @@ def infer() -> Response:
     """Answer from the cache or within ``Prefer: wait`` with 200, else 202 with the job to ask for."""
     began = time.monotonic()
     svc, caller = services(), caller_of(request)
-    simple = validated(svc, caller, InferRequest)
+    simple = validated(svc, caller, InferRequest, request)
+    wait_s = wait_of(request, MOST_SUBMIT_WAIT)
     body = JobRequest(prompt=simple.prompt, max_tokens=simple.max_tokens)
-    admitted = submit(svc, caller, body, wait_of(request, MOST_SUBMIT_WAIT))
+    admitted = submit(svc, caller, body, wait_s, request)
     job = admitted.job
     if job and job.status in _ENDED:
         error = job.error
@@ -55,4 +56,4 @@ def infer() -> Response:
     if admitted.replayed:
         answer.headers["Idempotency-Replayed"] = "true"
     answer.headers["Cache-Status"] = admitted.cache_status
-    return preference_applied(answer, MOST_SUBMIT_WAIT)
+    return preference_applied(answer, wait_s)

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from threading import Event
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Request, Response, jsonify, request
 
 from api.admission import Admitted, admit
 from api.callers import accept, caller_of
@@ -30,9 +30,11 @@ MOST_POLL_RETRY_AFTER = 60
 @blueprint.post("/v1/jobs")
 def create_job() -> Response:
     """Admit a job: 202, or 200 when the answer is cached or comes within ``Prefer: wait``."""
-    svc, caller = services(), caller_of(request)
-    body = validated(svc, caller, JobRequest)
-    admitted = submit(svc, caller, body, wait_of(request, MOST_SUBMIT_WAIT))
+    call: Request = request._get_current_object()  # type: ignore[attr-defined]  # a proxy looks itself up at every use
+    svc, caller = services(), caller_of(call)
+    body = validated(svc, caller, JobRequest, call)
+    wait_s = wait_of(call, MOST_SUBMIT_WAIT)
+    admitted = submit(svc, caller, body, wait_s, call)
     job = admitted.job
     if admitted.completion:
         answer = jsonify(
@@ -50,7 +52,7 @@ def create_job() -> Response:
     if admitted.replayed:
         answer.headers["Idempotency-Replayed"] = "true"
     answer.headers["Cache-Status"] = admitted.cache_status
-    return preference_applied(answer, MOST_SUBMIT_WAIT)
+    return preference_applied(answer, wait_s)
 
 
 @blueprint.get("/v1/jobs/<job_id>")
@@ -58,7 +60,8 @@ def read_job(job_id: str) -> Response:
     """Return a job; with ``Prefer: wait`` once its status or attempt differs from ``If-None-Match``, or from now."""
     svc, caller = services(), caller_of(request)
     seen = request.headers.get("If-None-Match")
-    job = wait_for_change(svc, caller, checked(job_id), seen, wait_of(request, MOST_READ_WAIT))
+    wait_s = wait_of(request, MOST_READ_WAIT)
+    job = wait_for_change(svc, caller, checked(job_id), seen, wait_s)
     tag = etag(job)
     if seen is not None and tag in [part.strip() for part in seen.split(",")]:
         answer = Response(status=304)
@@ -68,7 +71,7 @@ def read_job(job_id: str) -> Response:
     answer.headers["Cache-Control"] = "private, no-cache"
     if not job.status.is_terminal:
         answer.headers["Retry-After"] = str(retry_after(job))
-    return preference_applied(answer, MOST_READ_WAIT)
+    return preference_applied(answer, wait_s)
 
 
 @blueprint.post("/v1/jobs/<job_id>/cancel")
@@ -111,18 +114,18 @@ def list_jobs() -> Response:
     return jsonify({"object": "list", "data": [job_body(job) for job in found], "next_cursor": following or None})
 
 
-def validated(svc: Services, caller: Credential, model: type[Body]) -> Body:
+def validated(svc: Services, caller: Credential, model: type[Body], call: Request) -> Body:
     """Parse the body; a caller without a valid key hears 401 and not what is wrong with the body."""
     try:
-        return parse_body(request, model)
+        return parse_body(call, model)
     except Problem:
         accept(svc.jobs.identify(caller, request=new_id(), window="polls"))
         raise
 
 
-def submit(svc: Services, caller: Credential, body: JobRequest, wait_s: int) -> Admitted:
+def submit(svc: Services, caller: Credential, body: JobRequest, wait_s: int, call: Request) -> Admitted:
     """Admit ``body``; with ``wait_s`` wait for its end. What is returned has a job or a completion."""
-    job_id, directives, repeatable = new_id(), CacheDirectives.of(request), idempotency_key(request)
+    job_id, directives, repeatable = new_id(), CacheDirectives.of(call), idempotency_key(call)
     if not wait_s:
         admitted = admit(svc, caller, body, directives, job_id, repeatable)
         if admitted.completion or admitted.job:
@@ -184,9 +187,8 @@ def retry_after(job: Job) -> int:
     return max(POLL_RETRY_AFTER, min(MOST_POLL_RETRY_AFTER, -(-(job.wait_ms or 0) // 1000)))
 
 
-def preference_applied(answer: Response, most: int) -> Response:
+def preference_applied(answer: Response, wait_s: int) -> Response:
     """Say which ``Prefer: wait`` was honoured (RFC 7240 §3)."""
-    wait_s = wait_of(request, most)
     if wait_s:
         answer.headers["Preference-Applied"] = f"wait={wait_s}"
     return answer

@@ -24,7 +24,8 @@ PHASE_S = 30.0
 BACKLOG = 150
 COUNTED = 140
 SHARES = {"high": 4 / 7, "normal": 2 / 7, "low": 1 / 7}
-WORDS = 20
+#: Answers end by themselves after 8 to 64 words.
+MAX_TOKENS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def measure_fairness(children: Children, seconds: float = PHASE_S) -> tuple[Nois
     prompts = count()
 
     def body(**changes: Any) -> dict[str, Any]:
-        return {"prompt": f"{next(prompts)} simulate:words={WORDS}", "max_tokens": WORDS, **changes}
+        return {"prompt": f"question {next(prompts)}", "max_tokens": MAX_TOKENS, **changes}
 
     with tenants_of(settings) as (ring, tenants, _):
         quiet = [ring.create(f"quiet-{number}") for number in range(QUIET)]

@@ -1,6 +1,7 @@
 """Milliseconds of a cache hit and of a submit, over HTTP, beside a bare view that does one Redis round trip."""
 
 import asyncio
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, islice
@@ -11,8 +12,9 @@ from redis import Redis
 
 from bench.bare_view import KEY
 from bench.load import Failed, Load, closed_loop, median, percentile
-from bench.processes import Children, wait_until
+from bench.processes import Children, signal_all, wait_until
 from bench.stack import API_KEY, START_S, answers, make_settings, start_api, start_celery, start_redis
+from deploy.local.child import Child
 from deploy.local.stack import free_port
 from inferq.settings import Settings
 
@@ -49,7 +51,7 @@ def measure_latency(children: Children, rounds: int, requests: int = HITS) -> li
     busy = busy.model_copy(update={"cache_redis_url": busy.redis_url, "simulated_step": 10.0})
     start_api(children, bare, app="bench.bare_view:create_app()", name="bare")
     url, bare_url = f"http://127.0.0.1:{settings.api_port}/v1/jobs", f"http://127.0.0.1:{bare.api_port}/bare"
-    busy_url = _busy(children, busy)
+    busy_url, others = _busy(children, busy)
     known = {"prompt": "What is inferq?", "max_tokens": 64}
     _fill_cache(children, settings, url, known)
 
@@ -71,6 +73,8 @@ def measure_latency(children: Children, rounds: int, requests: int = HITS) -> li
     crowd: dict[str, list[Load]] = {}
     for round_number in range(-1, rounds):  # the first round warms up and is not counted
         for name, send, bodies in kinds:
+            for child in others:  # what is not measured takes no CPU
+                signal_all(child, signal.SIGCONT if name.endswith("bells on") else signal.SIGSTOP)
             one = asyncio.run(closed_loop(send, list(islice(bodies, requests)), 1))
             many = asyncio.run(closed_loop(send, list(islice(bodies, requests)), CROWD))
             if round_number >= 0:
@@ -83,11 +87,11 @@ def _same(body: dict[str, Any]) -> Any:
     return (body for _ in count())
 
 
-def _busy(children: Children, settings: Settings) -> str:
-    """Start a stack with a worker whose slots are taken and jobs that wait; returns where to submit."""
-    start_redis(children, settings, name="redis-busy")
-    start_api(children, settings, name="api-busy")
-    start_celery(children, settings, "keeper")
+def _busy(children: Children, settings: Settings) -> tuple[str, list[Child]]:
+    """Start a stack whose slots are taken, with jobs that wait; returns where to submit, and its processes."""
+    redis = start_redis(children, settings, name="redis-busy")
+    api = start_api(children, settings, name="api-busy")
+    keeper = start_celery(children, settings, "keeper")
     worker = start_celery(children, settings, "app")
     wait_until(worker, lambda: answers(settings.api_port, "/readyz") == 200, START_S)
     url = f"http://127.0.0.1:{settings.api_port}/v1/jobs"
@@ -97,7 +101,7 @@ def _busy(children: Children, settings: Settings) -> str:
             return len(await response.read())
 
     asyncio.run(closed_loop(submit, range(WAITING + settings.max_num_seqs), CROWD))
-    return url
+    return url, [redis, api, keeper, worker]
 
 
 def _fill_cache(children: Children, settings: Settings, url: str, body: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ script says ``K.job(id)`` and no second spelling of a key exists.
 """
 
 import re
+from collections.abc import Set
 from typing import Final
 
 #: Separates inferq from whatever else lives in the same Redis database.
@@ -73,19 +74,28 @@ def key(name: str, *parts: str) -> str:
     return KEYS[name].format(*parts)
 
 
-def lua_table(source: str) -> str:
-    """Return Lua that defines ``K`` as far as ``source`` uses it: functions for keys with arguments, else strings."""
-    entries = []
-    for name in sorted(set(re.findall(r"\bK\.(\w+)", source))):
-        pattern = KEYS[name]
-        count = pattern.count("{}")
-        pieces = [f"'{piece}'" for piece in pattern.split("{}")]
-        if count == 0:
-            entries.append(f"{name}={pieces[0]}")
-            continue
-        names = ["a", "b", "c"][:count]
-        body = pieces[0]
-        for argument, piece in zip(names, pieces[1:], strict=True):
-            body += f"..{argument}" + ("" if piece == "''" else f"..{piece}")
-        entries.append(f"{name}=function({','.join(names)}) return {body} end")
-    return "local K = {" + ", ".join(entries) + "}\n"
+def names_in(source: str) -> set[str]:
+    """Return the names of the keys that Lua code uses."""
+    return set(re.findall(r"\bK\.(\w+)", source))
+
+
+def lua_table(source: str, defined: Set[str] = frozenset()) -> str:
+    """Return Lua that gives ``K`` what ``source`` uses: functions for keys with arguments, else strings.
+
+    ``defined``: names that ``K`` has already; without any it is made.
+    """
+    entries = [(name, _lua_value(KEYS[name])) for name in sorted(names_in(source) - defined)]
+    if not defined:
+        return "local K = {" + ", ".join(f"{name}={value}" for name, value in entries) + "}\n"
+    return "".join(f"K.{name} = {value}\n" for name, value in entries)
+
+
+def _lua_value(pattern: str) -> str:
+    pieces = [f"'{piece}'" for piece in pattern.split("{}")]
+    if len(pieces) == 1:
+        return pieces[0]
+    names = ["a", "b", "c"][: len(pieces) - 1]
+    body = pieces[0]
+    for argument, piece in zip(names, pieces[1:], strict=True):
+        body += f"..{argument}" + ("" if piece == "''" else f"..{piece}")
+    return f"function({','.join(names)}) return {body} end"

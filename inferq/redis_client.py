@@ -11,7 +11,7 @@ from inferq.sentinel_url import SentinelUrl
 from inferq.settings import Settings
 
 #: Connections of one client at most; one Redis thread serves them all.
-CONNECTIONS: Final = 64
+CONNECTIONS: Final = 16
 
 
 def connect(url: str, settings: Settings) -> "Redis":

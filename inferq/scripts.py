@@ -11,7 +11,7 @@ from redis.commands.core import Script
 from redis.exceptions import RedisError
 
 from inferq.errors import StoreUnavailable
-from inferq.keys import lua_table
+from inferq.keys import lua_table, names_in
 
 
 @cache
@@ -25,16 +25,29 @@ def assemble(name: str, clock: str | None = None) -> str:
     return link(lua_source(name), clock)
 
 
+#: A line of a script: what only the rest of it uses is defined there, so that a short way out before it stays short.
+LATER: Final = "-- LATER\n"
+
+
 def link(text: str, clock: str | None = None) -> str:
     """Return ``text`` with what it uses before it: a clock, keys, and shared steps.
 
     What it does not use is left out: Redis runs the text from the top on every call, and defining all of the shared
     steps would take as long as doing one.
     """
-    for step in reversed(_shared_steps()):
-        if any(re.search(rf"\b{defined}\b", _code(text)) for defined in re.findall(_DEFINES, step)):
-            text = f"{step}\n{text}"
-    return (clock or lua_source("_clock")) + lua_table(_code(text)) + text
+    linked, defined, named = clock or lua_source("_clock"), set[str](), set[str]()
+    for part in text.split(LATER):
+        steps: list[str] = []
+        for step in reversed(_shared_steps()):
+            used = _code("\n".join([*steps, part]))
+            if any(re.search(rf"\b{name}\b", used) for name in re.findall(_DEFINES, step)):
+                steps.insert(0, step)
+        steps = [step for step in steps if step not in defined]
+        body = "\n".join([*steps, part])
+        linked += lua_table(_code(body), named) + body
+        defined.update(steps)
+        named |= names_in(_code(body))
+    return linked
 
 
 _DEFINES = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)

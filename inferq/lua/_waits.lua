@@ -28,18 +28,27 @@ local function measure(engine, tokens, ms)
     'served_ms', tonumber(e[3] or 0) * keep + math.max(1, ms))
 end
 
--- A job as its owner sees it: {job fields} {run fields} output-or-nil rank-or-nil ms-to-wait-or-nil.
-local function shown(job, j)
-  local run = redis.call('HGETALL', K.run(j.run))
+-- A table as a reply: name, value, name, value, ...
+local function flat(t)
+  local out = {}
+  for name, value in pairs(t) do
+    out[#out + 1] = name
+    out[#out + 1] = value
+  end
+  return out
+end
+
+-- A job's record as its owner sees it: {job fields} {run fields} output-or-nil rank-or-nil ms-to-wait-or-nil.
+local function shown(j)
+  local r = record(K.run(j.run)) or {}
   local output, rank, wait = false, false, false
   if j.status == 'completed' then output = redis.call('GET', K.output(j.run)) end
   if j.status == 'queued' then
-    local r = record(K.run(j.run))
     rank = redis.call('ZRANK', line(r), j.run)
     if rank then
       local order, fair = expected_wait(r.engine, tonumber(r.tag), rank, 0, 0)
       wait = order and math.min(order, fair) or false
     end
   end
-  return redis.call('HGETALL', K.job(job)), run, output, rank, wait
+  return flat(j), flat(r), output, rank, wait
 end

@@ -10,4 +10,4 @@ if refusal then return refusal end
 local j, absent = owned(a.job, who)
 if absent then return absent end
 if j.expires_ms and tonumber(j.expires_ms) <= now then return {'gone', who.tenant, who.rates} end
-return {'job', who.tenant, who.rates, shown(a.job, j)}
+return {'job', who.tenant, who.rates, shown(j)}

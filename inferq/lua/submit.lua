@@ -29,15 +29,25 @@ end
 local refusal = count_call(who, 'requests', a.limit, a.request, now)
 if refusal then return refusal end
 
-local function accepted(bells)
-  local job, run, output, rank, wait = shown(a.job, record(K.job(a.job)))
-  return {'accepted', who.tenant, who.rates, job, run, output, rank, wait, bells}
+local again = redis.call('EXISTS', K.job(a.job)) == 1
+local scope = a.scope == 'tenant' and who.tenant or 'shared'
+local completion = ARGV[3] ~= '' and ARGV[3] or a.read and redis.call('GET', K.cache(scope, a.fp))
+if completion and not a.idempotency and not again then
+  count_usage(who.tenant, now, 'hits', 1)
+  return {'hit', who.tenant, who.rates, completion, now}
 end
 
-if redis.call('EXISTS', K.job(a.job)) == 1 then return accepted(math.min(1, bells(a.engine))) end
+-- LATER
+
+local function accepted(ring)
+  local job, run, output, rank, wait = shown(record(K.job(a.job)))
+  return {'accepted', who.tenant, who.rates, job, run, output, rank, wait, ring}
+end
+
+if again then return accepted(math.min(1, bells(a.engine))) end
 
 local f = {engine = a.engine, tenant = who.tenant, key = who.key, model = a.model, priority = priority_of(who, a.priority),
-  cost = a.cost, reads = a.reads, fp = a.fp, scope = a.scope == 'tenant' and who.tenant or 'shared', ttl_ms = a.ttl_ms,
+  cost = a.cost, reads = a.reads, fp = a.fp, scope = scope, ttl_ms = a.ttl_ms,
   store = a.store and 1 or 0, stream = a.stream and 1 or 0, share = a.share and 1 or 0, cache = a.cache,
   metadata = a.metadata, idempotency = a.idempotency}
 
@@ -54,12 +64,7 @@ local function remember()
   count_usage(f.tenant, now, 'submitted', 1)
 end
 
-local completion = ARGV[3] ~= '' and ARGV[3] or a.read and redis.call('GET', K.cache(f.scope, f.fp))
 if completion then
-  if not a.idempotency then
-    count_usage(f.tenant, now, 'hits', 1)
-    return {'hit', who.tenant, who.rates, completion, now}
-  end
   -- Its repeats must find it: a job that has ended already.
   if full(now) then return {'no_memory', who.tenant, who.rates} end
   count_usage(f.tenant, now, 'hits', 1)
@@ -87,15 +92,23 @@ if r and join(a.job, live, r, f, now) then
   return accepted(math.min(1, bells(f.engine)))
 end
 
--- Room, and time: a job that would start too late is better refused than accepted.
-local ahead = redis.call('ZCOUNT', K.queue(f.engine), '-inf', f.tag)
-local known = redis.call('HEXISTS', K.active(f.engine), f.tenant) == 1
-local order, fair = expected_wait(f.engine, f.tag, ahead, f.cost, known and 0 or weight_of(f.tenant))
-local tokens = tonumber(redis.call('HGET', K.engine(f.engine), 'tokens') or 0)
-if waiting(f.engine) >= a.max_depth then return {'full', who.tenant, who.rates, 'runs', order or -1} end
-if tokens > 0 and tokens + f.cost > a.max_tokens then return {'full', who.tenant, who.rates, 'tokens', order or -1} end
-if a.start_ms and order and CAUTION * math.max(order, fair) > a.start_ms and waiting(f.engine) > 0 then
-  return {'late', who.tenant, who.rates, math.max(order, fair)}
+-- Room, and time: a job that would start too late is better refused than accepted. Returns two estimates, see there.
+local function predicted()
+  local ahead = redis.call('ZCOUNT', K.queue(f.engine), '-inf', f.tag)
+  local known = redis.call('HEXISTS', K.active(f.engine), f.tenant) == 1
+  return expected_wait(f.engine, f.tag, ahead, f.cost, known and 0 or weight_of(f.tenant))
+end
+
+local depth, tokens = waiting(f.engine), tonumber(redis.call('HGET', K.engine(f.engine), 'tokens') or 0)
+if depth >= a.max_depth then return {'full', who.tenant, who.rates, 'runs', predicted() or -1} end
+if depth > 0 and tokens + f.cost > a.max_tokens then
+  return {'full', who.tenant, who.rates, 'tokens', predicted() or -1}
+end
+if depth > 0 and a.start_ms then
+  local order, fair = predicted()
+  if order and CAUTION * math.max(order, fair) > a.start_ms then
+    return {'late', who.tenant, who.rates, math.max(order, fair)}
+  end
 end
 
 open_run(a.run, f, ARGV[2], now)
