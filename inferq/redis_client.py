@@ -10,20 +10,23 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from inferq.sentinel_url import SentinelUrl
 from inferq.settings import Settings
 
-#: Connections of one client at most; one Redis thread serves them all.
+#: Connections of one client at most; one Redis thread serves them all, and opening many when a spike begins takes time.
 CONNECTIONS: Final = 16
+#: Seconds to wait for one of them: longer than thousands of requests at once take, each of which needs it briefly.
+CONNECTION_WAIT_S: Final = 10.0
 
 
 def connect(url: str, settings: Settings) -> "Redis":
     """Return a client whose calls end within about twice ``REDIS_TIMEOUT`` seconds, whatever Redis does.
 
+    When all connections are busy a call waits for one first.
     One quick retry covers a connection that died while idle; redis-py's default of ten would hold a caller for long.
     """
     timeouts = {"socket_timeout": settings.redis_timeout, "socket_connect_timeout": settings.redis_timeout}
     options: dict[str, Any] = {
         # Bounded: a thousand requests at once share these connections instead of opening a thousand.
         "max_connections": CONNECTIONS,
-        "timeout": settings.redis_timeout,
+        "timeout": CONNECTION_WAIT_S,
         "decode_responses": True,
         "socket_keepalive": True,
         "retry": Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
