@@ -20,9 +20,8 @@ QUIET = 8
 NOISE = 100
 #: Seconds of a phase.
 PHASE_S = 30.0
-#: Jobs of each priority that wait while shares are counted, and how many are counted.
+#: Jobs of each priority that wait while shares are counted; as many jobs are counted, so that none runs out.
 BACKLOG = 150
-COUNTED = 140
 SHARES = {"high": 4 / 7, "normal": 2 / 7, "low": 1 / 7}
 #: Answers end by themselves after 8 to 64 words.
 MAX_TOKENS = 64
@@ -74,12 +73,12 @@ def measure_fairness(children: Children, seconds: float = PHASE_S) -> tuple[Nois
     noise = asyncio.run(_noise(stack, capacity, quiet, noisy, body, seconds))
     with tenants_of(settings) as (_, _, redis):
         Operations(Scripts(redis)).purge("noisy")
-    return noise, asyncio.run(_shares(stack, mixed, body))
+    return noise, asyncio.run(_shares(stack, mixed, body, min(BACKLOG, max(16, round(5 * seconds)))))
 
 
 async def _capacity(stack: Stack, api_key: str, body: Any) -> float:
     """Return the jobs a second the engine does when it is full."""
-    jobs = 10 * stack.settings.max_num_seqs
+    jobs = 6 * stack.settings.max_num_seqs
     async with session() as http:
         began = time.perf_counter()
         await asyncio.gather(*(_result(http, stack.url, api_key, body()) for _ in range(jobs)))
@@ -120,19 +119,19 @@ async def _noise(stack: Stack, capacity: float, quiet: list[str], noisy: str, bo
     )
 
 
-async def _shares(stack: Stack, api_key: str, body: Any) -> list[Share]:
+async def _shares(stack: Stack, api_key: str, body: Any, backlog: int) -> list[Share]:
     """Keep jobs of all priorities waiting, and see which are completed first."""
     async with session() as http:
         sent = []
-        for _ in range(BACKLOG):
+        for _ in range(backlog):
             sent += [await submit(http, stack.url, api_key, body(priority=priority)) for priority in SHARES]
         jobs = [one.body["id"] for one in sent]
         finished = await asyncio.gather(*(ended(http, stack.url, api_key, job) for job in jobs))
     order = sorted(finished, key=lambda job: str(job["started_at"]))
     # The first batch was taken before all had come.
     first = stack.settings.max_num_seqs
-    counted = Counter(job["priority"] for job in order[first : first + COUNTED])
+    counted = Counter(job["priority"] for job in order[first : first + backlog])
     return [
-        Share(priority=priority, share=counted[priority] / COUNTED, weight=weight)
+        Share(priority=priority, share=counted[priority] / backlog, weight=weight)
         for priority, weight in SHARES.items()
     ]

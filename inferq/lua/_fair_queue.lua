@@ -85,12 +85,13 @@ end
 -- Lets a run wait in its line, or wait no more. What waits is summed in tokens beside the lines.
 local function enline(run, r)
   redis.call('ZADD', line(r), r.tag, run)
-  redis.call('ZADD', K.arrivals(r.engine), r.arrived_ms or 0, run)
+  if not r.arrived_ms then return end  -- written by the version before, which summed nothing
+  redis.call('ZADD', K.arrivals(r.engine), r.arrived_ms, run)
   redis.call('HINCRBY', K.engine(r.engine), 'tokens', r.cost)
 end
 
 local function unline(run, r)
-  if redis.call('ZREM', line(r), run) == 0 then return end
+  if redis.call('ZREM', line(r), run) == 0 or not r.arrived_ms then return end
   redis.call('ZREM', K.arrivals(r.engine), run)
   redis.call('HINCRBY', K.engine(r.engine), 'tokens', -r.cost)
 end

@@ -70,6 +70,7 @@ end
 local function check_tokens(who, default, cost, now)
   local limit = limit_of(who, 'tokens', default)
   if limit == 0 then return nil end
+  who.pays = true
   local key, amounts = K.window(who.key, 'tokens'), K.amounts(who.key, 'tokens')
   local gone = redis.call('ZRANGEBYSCORE', key, '-inf', now - SPAN)
   for _, entry in ipairs(gone) do
@@ -91,6 +92,7 @@ end
 
 -- Counts `cost` tokens of a job in the minute of its key; settle_window() corrects them when the job has ended.
 local function count_tokens(who, job, cost, now)
+  if not who.pays then return end
   local key, amounts = K.window(who.key, 'tokens'), K.amounts(who.key, 'tokens')
   redis.call('ZADD', key, now, job)
   redis.call('HSET', amounts, job, cost)

@@ -59,9 +59,15 @@ local function waiting(engine)
     + redis.call('ZCARD', K.solitary(engine))
 end
 
+-- Counts a run that begins (by 1) or ends (by -1) its time in an engine.
+local function count_running(r, by)
+  if r.v == '1' then return end  -- the version before counted none
+  redis.call('HINCRBY', K.engine(r.engine), 'running', by)
+end
+
 -- Ends a run's time in an engine: its lease, and its place among the runs of its worker.
 local function disembark(run, r)
-  if redis.call('ZREM', K.leases, run) == 1 then redis.call('HINCRBY', K.engine(r.engine), 'running', -1) end
+  if redis.call('ZREM', K.leases, run) == 1 then count_running(r, -1) end
   redis.call('SREM', K.aboard(r.worker or ''), run)
 end
 

@@ -91,7 +91,7 @@ for _ = 1, 100 do
       redis.call('HSET', K.run(run), 'status', 'in_progress', 'fence', r.fence, 'attempt', attempt,
         'worker', worker, 'slot', token, 'started_ms', now)
       redis.call('ZADD', K.leases, now + lease, run)
-      redis.call('HINCRBY', K.engine(engine), 'running', 1)
+      count_running(r, 1)
       redis.call('SADD', K.aboard(worker), run)
       if from ~= K.queue(engine) then redis.call('HINCRBY', K.turn(worker), 'more', -1) end
       redis.call('SET', K.slot(token), run, 'PX', 120000)

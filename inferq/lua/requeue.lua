@@ -13,7 +13,7 @@ if redis.call('EXISTS', K.run(run)) == 0 then
   local members = redis.call('ZRANGE', K.members(dead), 0, -1)
   if #members > #ARGV - 2 then return {'few', #members} end
   redis.call('ZREM', K.dead_letters, dead)
-  r.share, r.tag = 0, math.huge
+  r.share, r.tag, r.reads = 0, math.huge, r.reads or 0
   local new = {}
   for i, old in ipairs(members) do
     local j = record(K.job(old))

@@ -364,6 +364,34 @@ def test_a_dead_letter_is_listed_and_asked_again_as_a_new_job(world: World) -> N
         world.operations.requeue(letter.run)
 
 
+def test_records_of_the_version_before_are_seen_through_and_leave_the_sums_right(world: World) -> None:
+    """As they were before there were flows: no charge, no key, no arrival, and nothing summed."""
+    jobs = [world.submit() for _ in range(4)]
+    for job in jobs:
+        run = world.redis.hget(key("job", job), "run") or ""
+        world.redis.hset(key("job", job), "v", "1")
+        world.redis.hdel(key("job", job), "charge", "key")
+        world.redis.hset(key("run", run), "v", "1")
+        world.redis.hdel(key("run", run), "reads", "share", "arrived_ms")
+    gone = ("engine", "waiting_jobs", "active", "arrivals", "flows")
+    world.redis.delete(*(key(name, "demo") for name in gone), key("in_flight", "acme"))
+    assert world.jobs.cancel(world.caller, jobs[3]).outcome == "cancelled"
+    assert world.finish(world.claim())
+    poison = world.claim()
+    assert world.worker.release(world.claim())[0] == "queued"
+    assert world.finish(world.claim())
+    for _ in range(3):
+        world.worker.release(poison, strikes=1)
+        poison = world.worker.claim(new_id())[0] or poison
+    assert [world.read(job).status.value for job in jobs] == ["completed", "failed", "completed", "cancelled"]
+    sums = world.redis.hgetall(key("engine", "demo"))
+    assert {sums.get(name, "0") for name in ("tokens", "running", "weight")} == {"0"}
+    ((_, again),) = world.operations.requeue(poison.id)
+    assert world.finish(world.claim())
+    assert world.read(again).status is JobStatus.COMPLETED
+    assert not world.redis.exists(*(key(name, "demo") for name in gone[1:]), key("in_flight", "acme"))
+
+
 def test_a_failed_job_says_why(world: World) -> None:
     job = world.submit()
     assert world.worker.fail(world.claim(), code="prompt_too_long", message="too long", retryable=False)
