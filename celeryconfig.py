@@ -43,8 +43,8 @@ worker_redirect_stdouts = False
 broker_connection_retry_on_startup = True
 # None: a worker outlives any outage of Redis; the default gives up after a hundred tries.
 broker_connection_max_retries = None
-# Connections of one process for ringing: a bell takes a third of a millisecond, opening a connection twenty times as
-# long, so few are better when a spike begins. A thread waits at most so many seconds for one, by default for ever.
+# Connections of one process for ringing, which one thread does. It waits at most so many seconds for one, by default
+# for ever.
 broker_pool_limit = 4
 broker_pool_acquire_timeout = 3
 # A lost bell is rung again by the keeper; a caller must not wait for Celery's long retries.

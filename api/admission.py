@@ -4,8 +4,10 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
+from flask import Response, after_this_request
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -16,6 +18,7 @@ from api.schemas import JobRequest
 from api.services import Services
 from inferq.completion_cache import CachedCompletion, fingerprint
 from inferq.credentials import Credential
+from inferq.errors import StoreUnavailable
 from inferq.job_store import Answer, Submission
 from inferq.jobs import Job
 from inferq.keys import key
@@ -88,7 +91,7 @@ def admit(
         submission = replace(
             submission,
             idempotency=_digest(idempotency_key),
-            body=_digest(f"{body.model_dump_json()} {cache}"),
+            body=_digest(json.dumps([body.model_dump(mode="json"), str(cache)], sort_keys=True)),
         )
     if services.cache is not None and reading:
         found = _from_cache_server(services.cache, services, caller, submission)
@@ -96,6 +99,11 @@ def admit(
             return found
         submission = replace(submission, completion_json=found)
     answer = accept(services.jobs.submit(caller, submission))
+    if answer.outcome == "hit":
+        hit = _hit(submission, *answer.rest)
+        if hit:
+            return hit
+        answer = accept(services.jobs.submit(caller, replace(submission, read_cache=False)))
     return _decided(services, submission, answer, reading=reading)
 
 
@@ -119,21 +127,41 @@ def _from_cache_server(
         # Completions can be made again: without their server a hit becomes a miss, not an error.
         log.warning("cache_unavailable", reason=type(error).__name__)
         return ""
-    if stored is None or submission.idempotency is not None:
-        return stored or ""
-    return _hit(submission, stored, now_ms)
+    found = _hit(submission, stored, now_ms) if stored else None
+    if found is None or stored is None:
+        return ""
+    if submission.idempotency is not None:
+        return str(stored)
+    after_this_request(partial(_count_hit_when_sent, services, known.tenant))
+    return found
 
 
-def _hit(submission: Submission, stored: str, now_ms: int) -> Admitted:
-    completion = CachedCompletion.from_json(stored)
+def _count_hit_when_sent(services: Services, tenant: str, response: Response) -> Response:
+    """Count a hit once its answer is out: nobody waits for a third round trip."""
+    response.call_on_close(partial(_count_hit, services, tenant))
+    return response
+
+
+def _count_hit(services: Services, tenant: str) -> None:
+    try:
+        services.jobs.count_hit(tenant)
+    except StoreUnavailable as error:
+        log.warning("hit_not_counted", reason=str(error))
+
+
+def _hit(submission: Submission, stored: str, now_ms: int) -> Admitted | None:
+    """Return the cached answer; None when what is stored is none, as if it were not there."""
+    try:
+        completion = CachedCompletion.from_json(stored)
+    except (TypeError, ValueError) as error:
+        log.warning("cache_entry_unreadable", reason=type(error).__name__)
+        return None
     return Admitted(cache_status=HIT, completion=completion, model=submission.model, now_ms=now_ms)
 
 
 def _decided(services: Services, submission: Submission, answer: Answer, *, reading: bool) -> Admitted:
     forwarded = "inferq; fwd=miss" if reading else "inferq; fwd=request"
     match answer.outcome:
-        case "hit":
-            return _hit(submission, *answer.rest)
         case "repeat":
             return Admitted(cache_status=forwarded, job_id=answer.rest[0], replayed=True)
         case "accepted":

@@ -104,7 +104,7 @@ def list_jobs() -> Response:
     if status and status not in set(JobStatus):
         raise _bad_query("status", "must be one of " + ", ".join(JobStatus))
     limit = request.args.get("limit", "20")
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:6]) <= 100:
+    if not limit.isascii() or not limit.isdigit() or len(limit) > 3 or not 1 <= int(limit) <= 100:
         raise _bad_query("limit", "must be a whole number from 1 to 100")
     cursor = request.args.get("cursor", "")
     if cursor and not is_id(cursor):

@@ -30,7 +30,7 @@ def queue() -> Response:
 def usage() -> Response:
     """The tenant's weight and limits, what it has in flight, and its jobs and tokens by day."""
     days = request.args.get("days", "30")
-    if not days.isascii() or not days.isdigit() or not 1 <= int(days[:6]) <= MOST_DAYS:
+    if not days.isascii() or not days.isdigit() or len(days) > 3 or not 1 <= int(days) <= MOST_DAYS:
         message = f"must be a whole number from 1 to {MOST_DAYS}"
         raise Problem(422, "invalid-request", f"days: {message}", errors=[{"field": "days", "message": message}])
     answer = accept(services().jobs.usage(caller_of(request), int(days)))

@@ -8,7 +8,7 @@ from redis import Redis
 from api.waiters import Waiters
 from inferq.credentials import KeyRing
 from inferq.job_store import JobStore, ServiceLimits
-from inferq.queue import Bells, make_celery
+from inferq.queue import Bells, Ringer, make_celery
 from inferq.redis_client import cache_redis, job_redis
 from inferq.scripts import Scripts
 from inferq.settings import Settings
@@ -21,7 +21,7 @@ class Services:
     settings: Settings
     jobs: JobStore
     keys: KeyRing
-    bells: Bells
+    bells: Ringer
     waiters: Waiters
     cache: "Redis | None"
     connected: "tuple[Redis, ...]"
@@ -46,7 +46,7 @@ def make_services(settings: Settings) -> Services:
         settings=settings,
         jobs=JobStore(Scripts(redis), limits),
         keys=KeyRing(redis),
-        bells=Bells(make_celery(settings)),
+        bells=Ringer(Bells(make_celery(settings))),
         waiters=Waiters(listening, settings.max_waiters),
         cache=cache,
         connected=(redis, listening, *([cache] if cache else [])),

@@ -157,6 +157,10 @@ class JobStore:
         now, repeats = answer.rest
         return replace(answer, rest=(now, bool(repeats)))
 
+    def count_hit(self, tenant: str) -> None:
+        """Count an answer from the cache's own server."""
+        self._scripts("hit", tenant)
+
     def read(self, caller: Credential, job_id: str, *, request: str | None = None) -> Answer:
         """Outcomes: unauthorized, limited, unknown, gone, job (``rest``: the Job).
 

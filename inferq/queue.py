@@ -1,5 +1,7 @@
 """Celery, seen from both sides: the application, the task's name, and the bell."""
 
+import threading
+from collections import Counter
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,3 +52,33 @@ class Bells:
             except (OperationalError, OSError):
                 return sent
         return count
+
+
+class Ringer:
+    """Rings on a thread of its own: nobody else waits when Celery's connection hangs, and a late bell is no harm."""
+
+    def __init__(self, bells: Bells) -> None:
+        self._bells = bells
+        self._changed = threading.Condition()
+        self._asked: Counter[str] = Counter()
+        self._thread: threading.Thread | None = None
+
+    def ring(self, engine: str, count: int) -> None:
+        """Ask for ``count`` bells; returns at once."""
+        if not count:
+            return
+        with self._changed:
+            self._asked[engine] += count
+            # Started when it is first needed: a web server forks after its application is made.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._ring_forever, name="ringer", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _ring_forever(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._asked)
+                asked, self._asked = self._asked, Counter()
+            for engine, count in asked.items():
+                self._bells.ring(engine, count)

@@ -1,8 +1,10 @@
 """The generation request: what a client may ask of an engine, validated once at the door."""
 
+import json
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 #: Characters; far above any context window, below the body limit of 1 MiB.
 MAX_PROMPT_CHARS = 1_000_000
@@ -27,6 +29,16 @@ class JsonSchemaFormat(Strict):
 
     type: Literal["json_schema"]
     json_schema: dict[str, Any] = Field(min_length=1)
+
+    @field_validator("json_schema")
+    @classmethod
+    def _portable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            orjson.dumps(value)
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("numbers must be finite, and whole ones fit into 64 bits") from None
+        return value
 
 
 class Sampling(Strict):

@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from inferq.errors import StoreUnavailable
-from inferq.queue import Bells
+from inferq.queue import Ringer
 from inferq.run_store import RunStore
 from workers.engine import Engine
 from workers.runner import Held
@@ -28,7 +28,7 @@ class Heartbeat:
         *,
         store: RunStore,
         held: Held,
-        bells: Bells,
+        bells: Ringer,
         engine: Engine,
         state: Callable[[], str],
         lease_s: float,

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from inferq.ids import new_id
-from inferq.queue import Bells, make_celery
+from inferq.queue import Bells, Ringer, make_celery
 from inferq.redis_client import cache_redis, job_redis
 from inferq.run_store import RunStore
 from inferq.scripts import Scripts
@@ -41,7 +41,7 @@ class Worker:
         self.engine = engine or load_engine(settings)
         lease_ms = round(settings.lease * 1000)
         name = new_id()
-        bells = Bells(make_celery(settings))
+        bells = Ringer(Bells(make_celery(settings)))
 
         def store() -> RunStore:
             scripts = Scripts(job_redis(settings))

@@ -14,7 +14,7 @@ from inferq.completion_cache import CACHEABLE, CachedCompletion
 from inferq.errors import EngineDead, EngineGone, RequestFailed, RunAborted, StoreUnavailable
 from inferq.ids import new_id
 from inferq.keys import key
-from inferq.queue import Bells
+from inferq.queue import Ringer
 from inferq.requests import GenerationRequest
 from inferq.run_store import ClaimedRun, Completion, RunStore
 from workers.engine import Engine
@@ -74,7 +74,7 @@ class Runner:
     """Executes runs on one engine, from as many threads as the engine has slots."""
 
     def __init__(
-        self, *, engine: Engine, store: RunStore, bells: Bells, cache: "Redis | None", cache_ttl_s: int
+        self, *, engine: Engine, store: RunStore, bells: Ringer, cache: "Redis | None", cache_ttl_s: int
     ) -> None:
         self._engine = engine
         self._store = store

@@ -67,19 +67,33 @@ local function count_waiting(engine, j, by)
   end
 end
 
--- Settles what a job reserved of its flow against the share of the tokens that were used for it: the rest is given
--- back, what was used beyond is taken, never below V. Without anybody waiting there is nothing to be fair about.
-local function settle_flow(engine, j, cost, share)
+-- Settles what a job reserved of its flow against the tokens that its run used: the rest is given back, what was used
+-- beyond is taken, never below V. Who rides has reserved nothing. Without anybody waiting there is nothing to be fair about.
+local function settle_flow(engine, j, cost, used)
   local charge = tonumber(j.charge or 0)
-  if charge == 0 or redis.call('HLEN', K.active(engine)) == 0 then return end
+  if charge == 0 or j.rides or redis.call('HLEN', K.active(engine)) == 0 then return end
   local v, flow = virtual_time(engine), flow_of(j.tenant, j.priority)
   local last = tonumber(redis.call('ZSCORE', K.flows(engine), flow) or v)
-  local settled = math.max(v, last - math.floor(charge * (1 - share / cost)))
+  local settled = math.max(v, last - math.floor(charge * (1 - used / cost)))
   if settled > v then
     redis.call('ZADD', K.flows(engine), settled, flow)
   else
     redis.call('ZREM', K.flows(engine), flow)
   end
+end
+
+-- Of the jobs that share a run the first in line pays for it, under whose tag it waits; the others ride along.
+local function ride(engine, job, j, cost)
+  settle_flow(engine, j, cost, 0)
+  redis.call('HSET', K.job(job), 'rides', 1)
+end
+
+local function pay(engine, job, j)
+  if not j.rides then return end
+  local flow = flow_of(j.tenant, j.priority)
+  local last = tonumber(redis.call('ZSCORE', K.flows(engine), flow) or 0)
+  redis.call('ZADD', K.flows(engine), math.max(virtual_time(engine), last) + j.charge, flow)
+  redis.call('HDEL', K.job(job), 'rides')
 end
 
 -- Lets a run wait in its line, or wait no more. What waits is summed in tokens beside the lines.

@@ -37,12 +37,12 @@ local function land(j)
   end
 end
 
--- Makes a job terminal: status, time, retention, and what it used. r: its run. used: tokens the run has used, all of
--- which the job's key pays for; share: the part its flow pays for. extra: a flat list of fields.
+-- Makes a job terminal: status, time, retention, and what it used. r: its run. used: tokens the run has used.
+-- extra: a flat list of fields.
 -- Does nothing to a terminal job.
 local TERMINAL = {completed = true, failed = true, cancelled = true, expired = true}
 local IDEMPOTENT_MS = 86400000  -- how long past its end a job's Idempotency-Key is remembered: 24 h
-local function end_job(job, r, status, now, used, share, extra)
+local function end_job(job, r, status, now, used, extra)
   local j = record(K.job(job))
   if not j or TERMINAL[j.status] then return false end
   redis.call('ZREM', K.deadlines, job)
@@ -51,7 +51,7 @@ local function end_job(job, r, status, now, used, share, extra)
   if extra and #extra > 0 then redis.call('HSET', K.job(job), unpack(extra)) end
   redis.call('ZADD', K.retention, expires, job)
   if j.status == 'queued' then count_waiting(r.engine, j, -1) end
-  settle_flow(r.engine, j, tonumber(r.cost), share)
+  settle_flow(r.engine, j, tonumber(r.cost), used)
   land(j)
   if j.key then settle_window(j.key, 'tokens', job, used) end
   if j.idempotency then redis.call('PEXPIRE', K.idempotency(j.tenant, j.idempotency), IDEMPOTENT_MS) end
@@ -76,9 +76,8 @@ end
 
 -- Ends every member of a run alike. The run's own record must be written before. used: tokens the run has used.
 local function end_members(run, r, status, now, used, extra)
-  local members = redis.call('ZRANGE', K.members(run), 0, -1)
-  for _, job in ipairs(members) do
-    end_job(job, r, status, now, used, used / #members, extra)
+  for _, job in ipairs(redis.call('ZRANGE', K.members(run), 0, -1)) do
+    end_job(job, r, status, now, used, extra)
   end
 end
 
@@ -96,18 +95,18 @@ local function open_run(run, f, request, now)
   redis.call('PUBLISH', K.work(f.engine), '')
 end
 
--- Writes a new job of a tenant and attaches it to a run, under a tag that its flow pays for. f: engine, tenant, key,
--- model, priority, tag, charge, ttl_ms, cache, and perhaps metadata, idempotency.
+-- Writes a new job of a tenant and attaches it to a run, under a tag that its flow pays for unless it rides. f: engine,
+-- tenant, key, model, priority, tag, charge, ttl_ms, cache, and perhaps metadata, idempotency, rides.
 local function open_job(job, run, f, now)
   local fields = {'v', VERSION, 'status', 'queued', 'run', run, 'tenant', f.tenant, 'model', f.model,
     'priority', f.priority, 'attempt', 0, 'created_ms', now, 'ttl_ms', f.ttl_ms, 'cache', f.cache, 'charge', f.charge}
-  for _, name in ipairs({'key', 'metadata', 'idempotency'}) do
+  for _, name in ipairs({'key', 'metadata', 'idempotency', 'rides'}) do
     if f[name] then fields[#fields + 1] = name; fields[#fields + 1] = f[name] end
   end
   redis.call('HSET', K.job(job), unpack(fields))
   redis.call('ZADD', K.members(run), f.tag, job)
   redis.call('ZADD', K.tenant_jobs(f.tenant), 0, job)
-  redis.call('ZADD', K.flows(f.engine), f.tag, flow_of(f.tenant, f.priority))
+  if not f.rides then redis.call('ZADD', K.flows(f.engine), f.tag, flow_of(f.tenant, f.priority)) end
   count_waiting(f.engine, f, 1)
   if f.key then redis.call('HINCRBY', K.in_flight(f.tenant), f.key, 1) end
 end
@@ -128,12 +127,16 @@ local function join(job, run, r, f, now)
   if f.stream == 1 and r.stream ~= '1' then return false end
   if redis.call('ZCARD', K.members(run)) >= MEMBERS then return false end
   f.cache = 'coalesced'
+  local first = redis.call('ZRANGE', K.members(run), 0, 0)[1]
+  local ahead = r.status == 'queued' and f.tag < tonumber(r.tag)
+  if not ahead then f.rides = 1 end
   open_job(job, run, f, now)
-  if r.status == 'in_progress' then
-    count_waiting(r.engine, f, -1)
-  elseif f.tag < tonumber(r.tag) then
-    redis.call('HSET', K.run(run), 'tag', f.tag)  -- whoever comes first pulls the run forward
+  if ahead then  -- whoever comes first pulls the run forward
+    ride(r.engine, first, record(K.job(first)), tonumber(r.cost))
+    redis.call('HSET', K.run(run), 'tag', f.tag)
     redis.call('ZADD', line(r), f.tag, run)
+  elseif r.status == 'in_progress' then
+    count_waiting(r.engine, f, -1)
   end
   return true
 end
@@ -209,7 +212,8 @@ local function leave(job, j, status, now)
     redis.call('HSET', K.run(j.run), 'tag', first[2])
     redis.call('ZADD', line(r), first[2], j.run)
   end
-  end_job(job, r, status, now, 0, 0, {'ran', running and '1' or '0'})
+  end_job(job, r, status, now, 0, {'ran', running and '1' or '0'})
+  if first[1] then pay(r.engine, first[1], record(K.job(first[1]))) end
   return status
 end
 

@@ -43,7 +43,7 @@ local function shown(j)
   local r = record(K.run(j.run)) or {}
   local output, rank, wait = false, false, false
   if j.status == 'completed' then output = redis.call('GET', K.output(j.run)) end
-  if j.status == 'queued' then
+  if j.status == 'queued' and suspicion(r) == 0 then  -- a suspect's turn depends on what becomes of the others
     rank = redis.call('ZRANK', line(r), j.run)
     if rank then
       local order, fair = expected_wait(r.engine, tonumber(r.tag), rank, 0, 0)

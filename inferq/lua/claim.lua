@@ -65,10 +65,11 @@ local function start_members(run, r, attempt)
     if j.started_ms then due = tonumber(j.end_by_ms or math.huge) end
     if due <= now then
       redis.call('ZREM', K.members(run), job)
-      end_job(job, r, 'expired', now, 0, 0, {'ran', j.started_ms and '1' or '0'})
+      end_job(job, r, 'expired', now, 0, {'ran', j.started_ms and '1' or '0'})
     else
       count_waiting(engine, j, -1)
       start_job(job, j, attempt, now)
+      if started == 0 then pay(engine, job, j) end  -- whoever paid may have expired just now
       started = started + 1
     end
   end

@@ -19,8 +19,12 @@ if redis.call('EXISTS', K.run(run)) == 0 then
     local j = record(K.job(old))
     j.engine, j.cache, j.idempotency = r.engine, 'bypass', nil
     j.tag, j.charge = quote(r.engine, j.tenant, j.priority, tonumber(r.cost))
+    j.rides = 1
     r.tag = math.min(r.tag, j.tag)
     new[i] = j
+  end
+  for _, j in ipairs(new) do
+    if j.tag == r.tag then j.rides = nil; break end  -- the first in line pays
   end
   open_run(run, r, redis.call('GET', K.request(dead)), now)
   for i, j in ipairs(new) do open_job(ARGV[2 + i], run, j, now) end

@@ -82,8 +82,22 @@ if refusal then return refusal end
 if full(now) then return {'no_memory', who.tenant, who.rates} end
 
 f.tag, f.charge = quote(f.engine, f.tenant, f.priority, f.cost)
+local wanted = math.min(a.start_ms or a.total_ms or math.huge, a.total_ms or a.start_ms or math.huge)
+
+-- A job that would start too late is better refused than accepted. `ahead`: runs before it.
+local function late(tag, ahead, cost, weight)
+  local order, fair = expected_wait(f.engine, tag, ahead, cost, weight)
+  if wanted == math.huge or ahead == 0 or not order or CAUTION * math.max(order, fair) <= wanted then return nil end
+  return {'late', who.tenant, who.rates, math.max(order, fair)}
+end
+
 local live = a.share and redis.call('GET', K.sharing(f.scope, f.fp))
 local r = live and record(K.run(live))
+if r and r.status == 'queued' then
+  local tag = math.min(f.tag, tonumber(r.tag))
+  refusal = late(tag, redis.call('ZCOUNT', line(r), '-inf', '(' .. string.format('%.0f', tag)), 0, 0)
+  if refusal then return refusal end
+end
 if r and join(a.job, live, r, f, now) then
   remember()
   if r.status == 'in_progress' then start_job(a.job, record(K.job(a.job)), r.attempt, now) end
@@ -92,24 +106,15 @@ if r and join(a.job, live, r, f, now) then
   return accepted(math.min(1, bells(f.engine)))
 end
 
--- Room, and time: a job that would start too late is better refused than accepted. Returns two estimates, see there.
-local function predicted()
-  local ahead = redis.call('ZCOUNT', K.queue(f.engine), '-inf', f.tag)
-  local known = redis.call('HEXISTS', K.active(f.engine), f.tenant) == 1
-  return expected_wait(f.engine, f.tag, ahead, f.cost, known and 0 or weight_of(f.tenant))
-end
-
 local depth, tokens = waiting(f.engine), tonumber(redis.call('HGET', K.engine(f.engine), 'tokens') or 0)
-if depth >= a.max_depth then return {'full', who.tenant, who.rates, 'runs', predicted() or -1} end
-if depth > 0 and tokens + f.cost > a.max_tokens then
-  return {'full', who.tenant, who.rates, 'tokens', predicted() or -1}
+local ahead = depth > 0 and redis.call('ZCOUNT', K.queue(f.engine), '-inf', f.tag) or 0
+local weight = redis.call('HEXISTS', K.active(f.engine), f.tenant) == 1 and 0 or weight_of(f.tenant)
+local full_of = depth >= a.max_depth and 'runs' or depth > 0 and tokens + f.cost > a.max_tokens and 'tokens'
+if full_of then
+  return {'full', who.tenant, who.rates, full_of, expected_wait(f.engine, f.tag, ahead, f.cost, weight) or -1}
 end
-if depth > 0 and a.start_ms then
-  local order, fair = predicted()
-  if order and CAUTION * math.max(order, fair) > a.start_ms then
-    return {'late', who.tenant, who.rates, math.max(order, fair)}
-  end
-end
+refusal = late(f.tag, ahead, f.cost, weight)
+if refusal then return refusal end
 
 open_run(a.run, f, ARGV[2], now)
 open_job(a.job, a.run, f, now)

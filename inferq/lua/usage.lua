@@ -17,7 +17,7 @@ for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
   local counts, sum = waiting_of(engine, tenant)
   if sum > 0 then waits[#waits + 1] = engine; waits[#waits + 1] = counts end
 end
-for day = today, today - ARGV[3] + 1, -1 do
+for day = today, today - math.min(ARGV[3], USAGE_DAYS) + 1, -1 do
   local fields = redis.call('HGETALL', K.usage(tenant, day))
   if #fields > 0 then days[#days + 1] = day; days[#days + 1] = fields end
 end

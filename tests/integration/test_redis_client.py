@@ -1,0 +1,55 @@
+"""Connections to Redis are few: a crowd waits for them, and nobody waits for a Redis that answers nobody."""
+
+import threading
+import time
+
+import pytest
+from redis.exceptions import RedisError
+
+from deploy.local.stack import free_port
+from inferq.redis_client import CONNECTIONS, connect
+from tests.conftest import make_settings
+from tests.redis_server import RedisServer
+
+
+def test_a_crowd_waits_its_turn_longer_than_redis_may_take(redis_server: RedisServer) -> None:
+    settings = make_settings(redis_server.url, redis_timeout=0.4)
+    client = connect(settings.redis_url, settings)
+    answers: list[object] = []
+
+    def ask() -> None:
+        answers.append(client.blpop(["nothing"], timeout=0.2) is None)
+
+    with client:
+        threads = [threading.Thread(target=ask) for _ in range(5 * CONNECTIONS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert answers == [True] * (5 * CONNECTIONS), "the last ones waited for four turns of 0.2 s"
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_nobody_waits_for_a_redis_that_answers_nobody(own_redis_server: RedisServer, away: bool) -> None:
+    url = f"redis://127.0.0.1:{free_port()}" if away else own_redis_server.url
+    settings = make_settings(url, redis_timeout=0.3)
+    took: list[float] = []
+
+    def ask() -> None:
+        began = time.monotonic()
+        with pytest.raises(RedisError):
+            client.ping()
+        took.append(time.monotonic() - began)
+
+    if not away:
+        own_redis_server.pause()
+    with connect(settings.redis_url, settings) as client:
+        threads = [threading.Thread(target=ask) for _ in range(3 * CONNECTIONS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if not away:
+        own_redis_server.resume()
+    assert len(took) == 3 * CONNECTIONS
+    assert max(took) < 5, "far below the ten seconds of a crowd"
