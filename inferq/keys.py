@@ -36,6 +36,7 @@ KEYS: Final[dict[str, str]] = {
     "engine": PREFIX + "engine:{}",  # hash: one engine's virtual time, ready slots, measured rate, sums of what waits
     "arrivals": PREFIX + "engine:{}:arrivals",  # sorted set: waiting run id, suspects too, by the instant (ms) it came
     "flows": PREFIX + "engine:{}:flows",  # sorted set: flow (tenant/priority) by its last tag, while that is ahead
+    "paces": PREFIX + "engine:{}:paces",  # hash: the tag of each waiting flow's latest run that was served or put back
     "waiting_jobs": PREFIX + "engine:{}:waiting",  # hash: jobs that wait, by flow
     "active": PREFIX + "engine:{}:active",  # hash: weight of each tenant that has jobs waiting
     "queue": PREFIX + "engine:{}:queue",  # sorted set: waiting run id by tag, the lowest is served next

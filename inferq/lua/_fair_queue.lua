@@ -34,15 +34,20 @@ local function weight_of(tenant)
   return tonumber(redis.call('HGET', K.tenant(tenant), 'weight') or WEIGHT_UNIT)
 end
 
--- What a job of `cost` tokens would be given by its flow if it came now: a tag, and how far it takes the flow ahead.
-local function quote(engine, tenant, priority, cost)
+-- How far a job of `cost` tokens takes its flow ahead, given which priorities of its tenant wait now; and their parts.
+local function charge_for(engine, tenant, priority, cost)
   local counts = waiting_of(engine, tenant)
   local parts = 0
   for i, name in ipairs(PRIORITIES) do
     if name == priority or counts[i] > 0 then parts = parts + PART[name] end
   end
+  return math.ceil(cost * TAG_UNIT * WEIGHT_UNIT * parts / (weight_of(tenant) * PART[priority])), parts
+end
+
+-- What a job would be given by its flow if it came now: a tag, and the charge in it.
+local function quote(engine, tenant, priority, cost)
   local last = tonumber(redis.call('ZSCORE', K.flows(engine), flow_of(tenant, priority)) or 0)
-  local charge = math.ceil(cost * TAG_UNIT * WEIGHT_UNIT * parts / (weight_of(tenant) * PART[priority]))
+  local charge = charge_for(engine, tenant, priority, cost)
   return math.max(virtual_time(engine), last) + charge, charge
 end
 
@@ -53,6 +58,7 @@ local function count_waiting(engine, j, by)
   local flow = flow_of(j.tenant, j.priority)
   if redis.call('HINCRBY', K.waiting_jobs(engine), flow, by) <= 0 then
     redis.call('HDEL', K.waiting_jobs(engine), flow)
+    redis.call('HDEL', K.paces(engine), flow, flow .. ' back', flow .. ' parts')
   end
   redis.call('HINCRBY', K.engine(engine), 'waiting_' .. j.priority, by)
   if before == 0 then
@@ -108,6 +114,34 @@ local function unline(run, r)
   if redis.call('ZREM', line(r), run) == 0 or not r.arrived_ms then return end
   redis.call('ZREM', K.arrivals(r.engine), run)
   redis.call('HINCRBY', K.engine(r.engine), 'tokens', -r.cost)
+end
+
+-- Keeps a flow to its pace. When a run's turn comes, its tenant may have begun to use further priorities since it was
+-- given its tag: then it, and each of its flow after it, waits on under the tag it would have been given. So a tenant has
+-- its weight and no more, in whatever order it sends its priorities. Returns whether the run was put back.
+-- Shared runs and those that ran before keep their tags. A flow's pace is {tag last served, tag last put back, parts}.
+local function put_back(run, r)
+  local members = redis.call('ZRANGE', K.members(run), 0, 1)
+  local j = #members == 1 and tonumber(r.attempt) == 0 and record(K.job(members[1]))
+  if not j or not j.charge then return false end
+  local flow, tag, reserved = flow_of(j.tenant, j.priority), tonumber(r.tag), tonumber(j.charge)
+  local charge, parts = charge_for(r.engine, j.tenant, j.priority, tonumber(r.cost))
+  local pace = redis.call('HMGET', K.paces(r.engine), flow, flow .. ' back', flow .. ' parts')
+  local back = pace[3] == tostring(parts) and tonumber(pace[2])
+  if r.parts ~= tostring(parts) and (back or charge > reserved) then
+    local due = math.max(tag, (back or tonumber(pace[1] or 0)) + math.max(charge, reserved))
+    redis.call('HSET', K.paces(r.engine), flow .. ' back', due, flow .. ' parts', parts)
+    redis.call('HSET', K.run(run), 'tag', due, 'parts', parts)
+    if due > tag then
+      redis.call('HSET', K.job(members[1]), 'charge', math.max(charge, reserved))
+      redis.call('ZADD', K.members(run), due, members[1])
+      redis.call('ZADD', K.queue(r.engine), due, run)
+      redis.call('ZADD', K.flows(r.engine), 'GT', due, flow)
+      return true
+    end
+  end
+  redis.call('HSET', K.paces(r.engine), flow, tag)
+  return false
 end
 
 -- The virtual time moves on as a run is served. A flow whose last tag it has passed needs no remembering.

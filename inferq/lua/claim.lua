@@ -1,6 +1,6 @@
 -- Gives the next run of an engine to a worker's slot, under a new fence and a lease.
 -- ARGV 1: engine  2: worker id  3: slot token, new for every claim  4: lease in ms
--- Keys:  slot engine queue struck solitary flows waiting_jobs active turn aboard run request members job deadlines
+-- Keys:  slot engine queue struck solitary flows paces waiting_jobs active turn aboard run request members job deadlines
 --        leases bells retention in_flight usage amounts idempotency sharing
 -- Reply: none | run id fence attempt request model fp scope store bells left (runs this worker may still claim)
 -- Replay: the token remembers its run; the same token gets the same run while it is still running.
@@ -76,14 +76,14 @@ local function start_members(run, r, attempt)
   return started
 end
 
-for _ = 1, 100 do
+for _ = 1, 500 do
   local from, left = turn()
   local run = left > 0 and redis.call('ZRANGE', from, 0, 0)[1]
   if not run then return {'none'} end
   local r = record(K.run(run))
   if not r or r.status ~= 'queued' then
     redis.call('ZREM', from, run)
-  else
+  elseif from ~= K.queue(engine) or not put_back(run, r) then
     unline(run, r)
     serve(engine, tonumber(r.tag))
     local attempt = tonumber(r.attempt) + 1

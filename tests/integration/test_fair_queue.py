@@ -96,6 +96,28 @@ def test_a_tenant_s_priorities_share_its_weight_and_do_not_take_from_others(tena
         assert served[priority] / served["mixed"] == pytest.approx(share, rel=0.1)
 
 
+@pytest.mark.parametrize("order", [("low", "normal"), ("low", "normal", "high"), ("high", "normal", "low")])
+def test_a_tenant_gets_no_more_by_the_order_of_its_priorities(tenants: Tenants, order: tuple[str, ...]) -> None:
+    """All of one priority before the first of the next: what waits was given its tag when less of the tenant waited."""
+    tenants.add("sly")
+    tenants.add("plain")
+    for priority in order:
+        tenants.submit("sly", 200, priority=priority)
+    tenants.submit("plain", 400)
+    served: Counter[str] = Counter()
+    for _ in range(240):
+        run = tenants.world.claim()
+        (job,) = tenants.world.redis.zrange(key("members", run.id), 0, -1)
+        served[tenants.owner[run.id]] += 1
+        served[f"{tenants.owner[run.id]} {tenants.world.redis.hget(key('job', job), 'priority')}"] += 1
+        tenants.complete(run)
+    assert served["sly"] == pytest.approx(120, rel=0.1)
+    parts = {"high": 4, "normal": 2, "low": 1}
+    for priority in order:
+        share = parts[priority] / sum(parts[one] for one in order)
+        assert served[f"sly {priority}"] == pytest.approx(share * served["sly"], rel=0.15, abs=3)
+
+
 def test_a_priority_above_the_highest_is_accepted_as_the_highest(tenants: Tenants) -> None:
     tenants.add("modest", max_priority="normal")
     (job,) = tenants.submit("modest", priority="high")

@@ -428,9 +428,23 @@ class Keyspace:
                 pipe.hgetall(key(name, "demo"))
             pipe.zrange(key("flows", "demo"), 0, -1, withscores=True)
             pipe.hgetall(key("in_flight", "acme"))
-            *lines, arrivals, leases, dead, deadlines, retention, of_tenant, engine, waits, active, flows, flight = (
-                pipe.execute()
-            )
+            pipe.hkeys(key("paces", "demo"))
+            (
+                *lines,
+                arrivals,
+                leases,
+                dead,
+                deadlines,
+                retention,
+                of_tenant,
+                engine,
+                waits,
+                active,
+                flows,
+                flight,
+                paces,
+            ) = pipe.execute()
+        self.paces = {name.split(" ")[0] for name in paces}
         self.engine, self.waits, self.active, self.flows, self.in_flight = engine, waits, active, dict(flows), flight
         self.lines = [dict(line) for line in lines]
         self.arrivals = set(arrivals)
@@ -510,6 +524,7 @@ class Keyspace:
         queued = sum(int(r["cost"]) for r in self.runs.values() if r["status"] == "queued")
         assert int(self.engine.get("tokens", 0)) == queued, "what waits is summed in tokens"
         assert self.active or not self.flows, "when nobody waits, nobody is ahead"
+        assert self.paces <= set(flows), "a flow that does not wait has no pace"
         assert self.retention <= set(self.jobs)
         assert {self.jobs[job]["status"] for job in self.deadlines} <= {"queued", "in_progress"}
 
