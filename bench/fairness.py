@@ -69,16 +69,16 @@ def measure_fairness(children: Children, seconds: float = PHASE_S) -> tuple[Nois
         noisy = ring.create("noisy")
         mixed = ring.create("mixed")
         tenants.set("mixed", max_priority="high")
-    capacity = asyncio.run(_capacity(stack, quiet[0], body))
+    capacity = asyncio.run(_capacity(stack, quiet[0], body, 2 if seconds < PHASE_S / 2 else 6))
     noise = asyncio.run(_noise(stack, capacity, quiet, noisy, body, seconds))
     with tenants_of(settings) as (_, _, redis):
         Operations(Scripts(redis)).purge("noisy")
     return noise, asyncio.run(_shares(stack, mixed, body, min(BACKLOG, max(16, round(5 * seconds)))))
 
 
-async def _capacity(stack: Stack, api_key: str, body: Any) -> float:
+async def _capacity(stack: Stack, api_key: str, body: Any, batches: int) -> float:
     """Return the jobs a second the engine does when it is full."""
-    jobs = 6 * stack.settings.max_num_seqs
+    jobs = batches * stack.settings.max_num_seqs
     async with session() as http:
         began = time.perf_counter()
         await asyncio.gather(*(_result(http, stack.url, api_key, body()) for _ in range(jobs)))

@@ -67,7 +67,7 @@ async def _overload(url: str, keys: list[str], seconds: float) -> Overload:
             api_key = keys[number % KEYS]
             return api_key, await submit(http, url, api_key, body())
 
-        await open_loop(one, 0.9 * capacity, BEFORE_S)
+        await open_loop(one, 0.9 * capacity, min(BEFORE_S, seconds))
         sent = await open_loop(one, TIMES * capacity, seconds)
         over = time.perf_counter()
         while (await submit(http, url, keys[0], body(), wait_s=60)).seconds > 3 * WORDS * STEP_S:

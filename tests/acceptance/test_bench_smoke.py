@@ -49,7 +49,7 @@ def test_scale(tmp_path: Path) -> None:
 
 
 def test_fairness_and_overload(tmp_path: Path) -> None:
-    found = bench(tmp_path, "fairness", "overload", "--seconds", "4")
+    found = bench(tmp_path, "fairness", "overload", "--seconds", "3")
     assert found["fairness"]["noise"]["noisy_sent"] > 0
     assert sum(one["share"] for one in found["fairness"]["shares"]) == pytest.approx(1)
     overload = found["overload"]
