@@ -194,10 +194,11 @@ def _refusal(submission: Submission, answer: Answer, forwarded: str) -> Problem:
                 errors=[{"field": "max_tokens", "message": message}],
             )
         case "late", (wait_ms,):
-            late_s = (wait_ms - (submission.start_ms or 0)) / 1000
+            deadlines = {"start_within_s": submission.start_ms, "total_s": submission.total_ms}
+            within_ms, name = min((ms, name) for name, ms in deadlines.items() if ms is not None)
             return _busy(
-                f"The job would start in about {wait_ms / 1000:.0f} s, later than deadline.start_within_s allows.",
-                late_s,
+                f"The job would start in about {wait_ms / 1000:.0f} s, later than deadline.{name} allows.",
+                (wait_ms - within_ms) / 1000,
             )
         case "full", (what, wait_ms):
             # When a tenth of what waits has been worked off there is room, and not only for the quickest.

@@ -1,5 +1,6 @@
 """Which cores an engine without a GPU computes on, and which are left to the queue (docs/decisions/0006)."""
 
+import contextlib
 import os
 from typing import Final
 
@@ -23,9 +24,9 @@ def part_cores(engine: list[psutil.Process]) -> None:
     first, *others = sorted(os.sched_getaffinity(0))
     for process in engine:
         for thread in process.threads():
-            os.setpriority(os.PRIO_PROCESS, thread.id, ENGINE_NICENESS)
-            if others:
-                os.sched_setaffinity(thread.id, others)
-    if others:
-        for thread in psutil.Process().threads():
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.setpriority(os.PRIO_PROCESS, thread.id, ENGINE_NICENESS)
+                os.sched_setaffinity(thread.id, others or [first])
+    for thread in psutil.Process().threads():
+        with contextlib.suppress(ProcessLookupError):
             os.sched_setaffinity(thread.id, [first])

@@ -156,8 +156,11 @@ class SimulatedEngine:
                 batch = list(self._running.items())[: self.slots]
                 decoding, reading = self._plan([sequence for _, sequence in batch])
             # Counted from when the last step should have ended: what sleeping takes too long is not added up.
-            due += self._timing.step_s(len(decoding), sum(reading.values()))
+            step_s = self._timing.step_s(len(decoding), sum(reading.values()))
+            due += step_s
             time.sleep(max(0.0, due - self._clock()))
+            # What a stopped process has missed it does not make up for, as no engine does.
+            due = max(due, self._clock() - step_s)
             with self._lock:
                 # A hanging sequence holds up the whole batch, as a stuck kernel does.
                 if any(sequence.hangs for _, sequence in batch):

@@ -89,6 +89,7 @@ local function settle_flow(engine, j, cost, used)
 end
 
 -- Of the jobs that share a run the first in line pays for it, under whose tag it waits; the others ride along.
+-- Without anybody waiting nobody owes anything, see above.
 local function ride(engine, job, j, cost)
   settle_flow(engine, j, cost, 0)
   redis.call('HSET', K.job(job), 'rides', 1)
@@ -96,10 +97,11 @@ end
 
 local function pay(engine, job, j)
   if not j.rides then return end
+  redis.call('HDEL', K.job(job), 'rides')
+  if redis.call('HLEN', K.active(engine)) == 0 then return end
   local flow = flow_of(j.tenant, j.priority)
   local last = tonumber(redis.call('ZSCORE', K.flows(engine), flow) or 0)
   redis.call('ZADD', K.flows(engine), math.max(virtual_time(engine), last) + j.charge, flow)
-  redis.call('HDEL', K.job(job), 'rides')
 end
 
 -- Lets a run wait in its line, or wait no more. What waits is summed in tokens beside the lines.

@@ -141,6 +141,13 @@ local function join(job, run, r, f, now)
   return true
 end
 
+-- A cached completion as a table; nil when the text is none, as if it were not there.
+local function completion_of(text)
+  local readable, c = pcall(cjson.decode, text)
+  if not readable or type(c) ~= 'table' then return nil end
+  return c.text and c.finish_reason and c.prompt_tokens and c.completion_tokens and c.stored_ms and c or nil
+end
+
 -- Writes a job that ended as it came, from a cached completion c.
 local function store_hit(job, run, f, c, now)
   redis.call('HSET', K.run(run), 'v', VERSION, 'status', 'completed', 'engine', f.engine, 'model', f.model, 'tag', 0,

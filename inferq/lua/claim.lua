@@ -76,14 +76,15 @@ local function start_members(run, r, attempt)
   return started
 end
 
-for _ = 1, 500 do
+local PUT_BACK = 400     -- runs that one claim may put back before it serves whoever is next
+for looked = 1, PUT_BACK + 100 do
   local from, left = turn()
   local run = left > 0 and redis.call('ZRANGE', from, 0, 0)[1]
   if not run then return {'none'} end
   local r = record(K.run(run))
   if not r or r.status ~= 'queued' then
     redis.call('ZREM', from, run)
-  elseif from ~= K.queue(engine) or not put_back(run, r) then
+  elseif from ~= K.queue(engine) or looked > PUT_BACK or not put_back(run, r) then
     unline(run, r)
     serve(engine, tonumber(r.tag))
     local attempt = tonumber(r.attempt) + 1

@@ -64,12 +64,13 @@ local function remember()
   count_usage(f.tenant, now, 'submitted', 1)
 end
 
-if completion then
+local c = completion and completion_of(completion)
+if c then
   -- Its repeats must find it: a job that has ended already.
   if full(now) then return {'no_memory', who.tenant, who.rates} end
   count_usage(f.tenant, now, 'hits', 1)
   f.cache, f.tag, f.charge = 'hit', 0, 0
-  store_hit(a.job, a.run, f, cjson.decode(completion), now)
+  store_hit(a.job, a.run, f, c, now)
   remember()
   redis.call('ZREM', K.deadlines, a.job)
   redis.call('PEXPIRE', K.idempotency(f.tenant, a.idempotency), IDEMPOTENT_MS)

@@ -115,3 +115,51 @@ def test_each_is_charged_for_its_own(world: World) -> None:
     assert world.finish(world.claim())
     (day,) = world.tenants.usage("acme", 1).days.values()
     assert (day["submitted"], day["coalesced"], day["completed"], day["tokens"]) == (2, 1, 2, 10)
+
+
+def flows(world: World) -> dict[str, float]:
+    return dict(world.redis.zrange(key("flows", "demo"), 0, -1, withscores=True))
+
+
+def test_nobody_is_in_debt_while_nobody_waits(world: World) -> None:
+    first, second = ask(world), ask(world)
+    run = world.claim()
+    world.jobs.cancel(world.caller, first.id)
+    assert flows(world) == {}, "the second pays from now on, but nobody waits to whom it could owe anything"
+    assert world.finish(run)
+    assert world.read(second.id).status is JobStatus.COMPLETED
+
+
+def test_a_hundred_duplicates_take_a_tenant_no_further_ahead_than_one(world: World) -> None:
+    other = world.new_caller("other")
+    for _ in range(100):
+        ask(world, cost=100)
+    for _ in range(20):
+        world.submit(other, cost=100)
+    mine = world.submit(cost=100)
+    assert world.read(mine).position <= 5
+
+
+def test_when_the_one_who_pays_leaves_the_next_one_pays(world: World) -> None:
+    first, second = ask(world, cost=100), ask(world, cost=100)
+    world.submit(cost=100, fingerprint=new_id())
+    before = flows(world)
+    assert world.jobs.cancel(world.caller, first.id).outcome == "cancelled"
+    assert flows(world) == before, "one run is paid for as it was"
+    assert world.jobs.cancel(world.caller, second.id).outcome == "cancelled"
+    assert flows(world)["acme/normal"] == before["acme/normal"] - 100_000
+
+
+def test_whoever_would_start_too_late_does_not_join_either(world: World) -> None:
+    world.warm(slots=1)
+    world.submit(cost=100)
+    run = world.claim()
+    world.pass_ms(1000)
+    world.finish(run)
+    for _ in range(10):
+        world.submit(cost=100)
+    ask(world, cost=100)
+    world.claim()
+    hurried = world.submission(fingerprint="same", cost=100, start_ms=2000)
+    assert world.jobs.submit(world.caller, hurried).outcome == "late"
+    assert ask(world, cost=100, start_ms=60_000).cache == "coalesced"

@@ -537,6 +537,42 @@ def test_a_job_that_would_start_too_late_is_refused(client: FlaskClient, worker:
     assert engine["predicted_wait_s"] > 60
 
 
+@pytest.mark.parametrize(
+    ("deadline", "named"),
+    [
+        ({"total_s": 10}, "total_s"),
+        ({"start_within_s": 40, "total_s": 10}, "total_s"),
+        ({"start_within_s": 5, "total_s": 50}, "start_within_s"),
+    ],
+)
+def test_the_deadline_that_would_be_missed_is_named(
+    client: FlaskClient, worker: HandWorker, deadline: dict[str, int], named: str
+) -> None:
+    worker.store.heartbeat([], {"state": "ready", "slots": "1"})
+    submit(client, prompt="first")
+    run = worker.claim()
+    worker.store._scripts._redis.hincrby(f"iq:run:{run.id}", "started_ms", -60_000)  # it took a minute
+    worker.finish(run)
+    submit(client, prompt="waits")
+    body = problem(
+        client.post("/v1/jobs", json={"prompt": "x", "deadline": deadline}), 503, "temporary-reduced-capacity"
+    )
+    assert f"deadline.{named} " in body["detail"]
+
+
+def test_a_cache_entry_nobody_can_read_is_none(client: FlaskClient, worker: HandWorker, redis: Redis) -> None:
+    submit(client)
+    run = worker.claim()
+    worker.finish(run)
+    for text in ("{", '{"text": "of another form"}'):
+        redis.set(f"iq:cache:{run.scope}:{run.fingerprint}", text)
+        answer = client.post("/v1/jobs", json={"prompt": "hi"}, headers={"Idempotency-Key": text.encode().hex()[:8]})
+        assert answer.status_code == 202, answer.text
+        answer = client.post("/v1/jobs", json={"prompt": "hi"})
+        assert (answer.status_code, answer.json["cache"]["status"]) == (202, "coalesced")
+        worker.finish(worker.claim())
+
+
 def test_usage_is_the_tenant_s_own(client: FlaskClient, worker: HandWorker) -> None:
     submit(client)
     worker.finish(worker.claim())
