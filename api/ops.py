@@ -9,12 +9,9 @@ from api.errors import STORE_RETRY_AFTER, Problem
 from api.services import services
 from inferq.errors import StoreUnavailable
 from inferq.job_store import EngineState
-from inferq.tenants import TenantUsage
+from inferq.tenants import USAGE_DAYS, TenantUsage
 
 blueprint = Blueprint("ops", __name__)
-
-#: Days of usage that are kept, today included.
-MOST_DAYS = 40
 
 
 @blueprint.get("/v1/queue")
@@ -30,8 +27,8 @@ def queue() -> Response:
 def usage() -> Response:
     """The tenant's weight and limits, what it has in flight, and its jobs and tokens by day."""
     days = request.args.get("days", "30")
-    if not days.isascii() or not days.isdigit() or len(days) > 3 or not 1 <= int(days) <= MOST_DAYS:
-        message = f"must be a whole number from 1 to {MOST_DAYS}"
+    if not days.isascii() or not days.isdigit() or len(days) > 3 or not 1 <= int(days) <= USAGE_DAYS:
+        message = f"must be a whole number from 1 to {USAGE_DAYS}"
         raise Problem(422, "invalid-request", f"days: {message}", errors=[{"field": "days", "message": message}])
     answer = accept(services().jobs.usage(caller_of(request), int(days)))
     found: TenantUsage = answer.rest[0]

@@ -25,8 +25,6 @@ DEPTHS = (100, 10_000, 1_000_000)
 CALLS = 500
 #: Keys that the waiting jobs belong to, each of another tenant.
 KEYS = 100
-#: Jobs sent to Redis in one go while a queue is filled.
-BATCH = 500
 ENGINE = "bench"
 _REQUEST = '{"prompt":"' + "x" * 200 + '","max_tokens":256}'
 
@@ -89,14 +87,13 @@ class Filled:
         return result
 
     def _fill(self) -> list[tuple[Credential, str]]:
-        """Submit by the very script the API runs, many calls in one message; returns some jobs with their owners."""
+        """Submit as the API does; returns some jobs with their owners."""
         sample: list[tuple[Credential, str]] = []
-        for start in range(0, self.depth, BATCH):
-            count = min(BATCH, self.depth - start)
-            pairs = [(self._callers[(start + number) % KEYS], self._submission()) for number in range(count)]
-            self._jobs.submit_many(pairs)
-            if len(sample) < CALLS:
-                sample += [(caller, submission.job_id) for caller, submission in pairs[: CALLS // 4]]
+        for number in range(self.depth):
+            caller, submission = self._callers[number % KEYS], self._submission()
+            self._jobs.submit(caller, submission)
+            if number * CALLS // self.depth >= len(sample):
+                sample.append((caller, submission.job_id))
         return sample
 
     @staticmethod

@@ -15,7 +15,7 @@ from inferq.operations import Operations
 from inferq.redis_client import job_redis
 from inferq.scripts import Scripts
 from inferq.settings import load_settings
-from inferq.tenants import Priority, Tenants
+from inferq.tenants import USAGE_DAYS, Priority, Tenants
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Operator commands of inferq.")
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
@@ -82,7 +82,9 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="The id: the part betw
 
 
 @tenants.command("list")
-def list_tenants(days: Annotated[int, typer.Option(min=1, max=40, help="Days to add up, today included.")] = 1) -> None:
+def list_tenants(
+    days: Annotated[int, typer.Option(min=1, max=USAGE_DAYS, help="Days to add up, today included.")] = 1,
+) -> None:
     """List all tenants: weight, what waits and is in flight, and jobs and tokens of the last days."""
     found = _tenants()
     outcomes = ("completed", "failed", "cancelled", "expired")

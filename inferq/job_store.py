@@ -1,6 +1,5 @@
 """The API's side of the record: submit, read, list, cancel, erase. One Lua call each."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,11 +99,6 @@ class JobStore:
             return answer
         *shown, bells = answer.rest
         return replace(answer, rest=(_shown(submission.job_id, *shown), bells))
-
-    def submit_many(self, pairs: Sequence[tuple[Credential, Submission]]) -> list[str]:
-        """Submit in one round trip; returns the outcomes (see ``submit``)."""
-        replies = self._scripts.many("submit", [self._submit_arguments(*pair) for pair in pairs])
-        return [str(reply[0]) for reply in replies]
 
     def _submit_arguments(self, caller: Credential, submission: Submission) -> tuple[bytes, str, str]:
         s, limits = submission, self._limits

@@ -1,7 +1,6 @@
 """Loads the Lua scripts: one small file per transition, on one clock and one key table."""
 
 import re
-from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, cast
@@ -83,25 +82,11 @@ class Scripts:
 
     def __call__(self, name: str, *arguments: str | bytes | int) -> Any:
         """Run script ``name`` with ``arguments`` as ARGV; raises StoreUnavailable when Redis does not do it."""
-        try:
-            return self._script(name)(args=list(arguments))
-        except RedisError as error:
-            raise StoreUnavailable(f"Redis did not run {name}: {type(error).__name__}") from error
-
-    def many(self, name: str, calls: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
-        """Run script ``name`` once for each of ``calls``, in one round trip; raises StoreUnavailable."""
-        script = self._script(name)
-        try:
-            with self._redis.pipeline(transaction=False) as pipe:
-                for arguments in calls:
-                    script(args=list(arguments), client=pipe)
-                return list(pipe.execute())
-        except RedisError as error:
-            raise StoreUnavailable(f"Redis did not run {name}: {type(error).__name__}") from error
-
-    def _script(self, name: str) -> Script:
         script = self._loaded.get(name)
         if script is None:
             script = cast(Script, self._redis.register_script(assemble(name, self._clock)))
             self._loaded[name] = script
-        return script
+        try:
+            return script(args=list(arguments))
+        except RedisError as error:
+            raise StoreUnavailable(f"Redis did not run {name}: {type(error).__name__}") from error

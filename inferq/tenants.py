@@ -19,6 +19,8 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _WEIGHT_UNIT: Final = 1000
 #: Weights an operator may give; beyond them queues would be starved for all practical purposes.
 WEIGHTS: Final = (0.01, 1000.0)
+#: Days of usage that are kept, today included (``USAGE_DAYS`` in the scripts).
+USAGE_DAYS: Final = 40
 #: Policies a tenant's keys may be limited by.
 POLICIES: Final = ("requests", "polls", "tokens", "jobs")
 

@@ -16,23 +16,18 @@ local function limit_of(who, policy, default)
   return own or ceiling or default
 end
 
--- Forgets what has left a sliding window of `span` ms.
-local function slide(key, span, now)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - span)
-end
-
--- ms until the oldest entry leaves a window.
-local function first_leaves(key, span, now)
-  local oldest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
-  return oldest and math.max(1, oldest + span - now) or span
-end
-
--- Counts a call in an exact sliding window of 60 s: entries are request ids, so a replayed script is not charged
--- twice. Returns the refusal to reply, or nil. A rate is {policy, limit, remaining, ms until something comes back}.
+-- ms until the oldest entry leaves a sliding window, all of which span a minute.
 local SPAN = 60000
+local function first_leaves(key, now)
+  local oldest = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+  return oldest and math.max(1, oldest + SPAN - now) or SPAN
+end
+
+-- Counts a call in an exact sliding window: entries are request ids, so a replayed script is not charged twice.
+-- Returns the refusal to reply, or nil. A rate is {policy, limit, remaining, ms until something comes back}.
 local function count_call(who, policy, default, entry, now)
   local limit, key = limit_of(who, policy, default), K.window(who.key, policy)
-  slide(key, SPAN, now)
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now - SPAN)
   local used = redis.call('ZCARD', key)
   local allowed = true
   if used >= limit then
@@ -41,7 +36,7 @@ local function count_call(who, policy, default, entry, now)
     redis.call('PEXPIRE', key, SPAN)
     used = used + 1
   end
-  who.rates[#who.rates + 1] = {policy, limit, math.max(0, limit - used), first_leaves(key, SPAN, now)}
+  who.rates[#who.rates + 1] = {policy, limit, math.max(0, limit - used), first_leaves(key, now)}
   if not allowed then return {'limited', who.tenant, who.rates, policy} end
   return nil
 end
@@ -85,7 +80,7 @@ local function check_tokens(who, default, cost, now)
   if tokens ~= 0 then redis.call('HINCRBY', amounts, 'total', -tokens) end
   local total = tonumber(redis.call('HGET', amounts, 'total') or 0)
   local left = math.max(0, limit - total)
-  who.rates[#who.rates + 1] = {'tokens', limit, left, first_leaves(key, SPAN, now)}
+  who.rates[#who.rates + 1] = {'tokens', limit, left, first_leaves(key, now)}
   if cost > limit then return {'too_costly', who.tenant, who.rates, limit} end
   if cost <= left then
     who.rates[#who.rates][3] = left - cost

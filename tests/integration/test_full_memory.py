@@ -24,12 +24,6 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServ
     server.close()
 
 
-@pytest.fixture
-def world(server: RedisServer) -> Iterator[World]:
-    with server.client() as redis:
-        yield World(redis)
-
-
 def use(redis: Redis, share: float) -> None:
     """Fill Redis with other people's data to a share of its maxmemory; 1: until it takes no more."""
     size, number = 50_000, 0
