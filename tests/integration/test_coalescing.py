@@ -163,3 +163,18 @@ def test_whoever_would_start_too_late_does_not_join_either(world: World) -> None
     hurried = world.submission(fingerprint="same", cost=100, start_ms=2000)
     assert world.jobs.submit(world.caller, hurried).outcome == "late"
     assert ask(world, cost=100, start_ms=60_000).cache == "coalesced"
+
+
+def test_of_a_dead_letter_s_jobs_one_pays_again(world: World) -> None:
+    for _ in range(3):
+        ask(world, cost=100)
+    for _ in range(3):
+        world.worker.release(world.claim(), strikes=1)
+    world.submit(cost=1, fingerprint=new_id())
+    before = flows(world)["acme/normal"]
+    jobs = [job for _, job in world.operations.requeue(world.operations.dead_letters(1)[0].run)]
+    assert len(jobs) == 3
+    assert flows(world)["acme/normal"] == before + 100_000
+    for job in jobs:
+        world.jobs.cancel(world.caller, job)
+    assert flows(world)["acme/normal"] == before

@@ -118,6 +118,28 @@ def test_a_tenant_gets_no_more_by_the_order_of_its_priorities(tenants: Tenants, 
         assert served[f"sly {priority}"] == pytest.approx(share * served["sly"], rel=0.15, abs=3)
 
 
+def test_a_claim_that_would_put_back_very_many_serves_somebody(tenants: Tenants) -> None:
+    """Six hundred tenants have begun to use a second priority, each with something to put back."""
+    for number in range(600):
+        tenants.add(f"t{number}")
+        tenants.submit(f"t{number}", priority="low", cost=10, max_depth=5000)
+        tenants.submit(f"t{number}", priority="normal", cost=100, max_depth=5000)
+    assert len(tenants.served(3)) == 3
+
+
+def test_a_suspect_has_no_position(tenants: Tenants) -> None:
+    tenants.add("a")
+    tenants.submit("a", 5)
+    world = tenants.world
+    run = world.claim()
+    (job,) = world.redis.zrange(key("members", run.id), 0, -1)
+    world.worker.release(run, strikes=1)
+    assert (world.read(job, tenants.callers["a"]).position, world.read(job, tenants.callers["a"]).wait_ms) == (
+        None,
+        None,
+    )
+
+
 def test_a_priority_above_the_highest_is_accepted_as_the_highest(tenants: Tenants) -> None:
     tenants.add("modest", max_priority="normal")
     (job,) = tenants.submit("modest", priority="high")

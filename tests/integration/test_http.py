@@ -450,6 +450,38 @@ def test_an_idempotency_key_makes_a_retry_the_same_job(client: FlaskClient, work
         )
 
 
+def test_a_repeat_may_write_the_same_body_in_another_order(client: FlaskClient) -> None:
+    headers = {"Idempotency-Key": "k"}
+    first = client.post("/v1/jobs", json={"prompt": "hi", "metadata": {"a": "1", "b": "2"}}, headers=headers)
+    body = b'{"metadata": {"b": "2", "a": "1"},  "prompt": "hi"}'
+    again = client.post("/v1/jobs", data=body, content_type="application/json", headers=headers)
+    assert (again.status_code, again.json["id"]) == (202, first.json["id"])
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", str(10**30)])
+def test_a_schema_with_numbers_no_engine_can_read_is_refused(client: FlaskClient, number: str) -> None:
+    schema = f'{{"type": "json_schema", "json_schema": {{"type": "integer", "maximum": {number}}}}}'
+    body = f'{{"prompt": "hi", "response_format": {schema}}}'
+    refused = client.post("/v1/jobs", data=body, content_type="application/json")
+    assert problem(refused, 422, "invalid-request")["errors"][0]["field"] == "response_format.json_schema"
+
+
+def test_hits_from_a_cache_server_of_its_own_are_counted(
+    redis: Redis, settings: Settings, api_key: str, open_client: OpenClient, own_redis_server: RedisServer
+) -> None:
+    client = open_client(settings.model_copy(update={"cache_redis_url": own_redis_server.url}), api_key)
+    worker = HandWorker(redis, settings)
+    submit(client)
+    run = worker.claim()
+    worker.finish(run, "hello")
+    with own_redis_server.client() as cache:
+        cache.set(f"iq:cache:{run.scope}:{run.fingerprint}", redis.get(f"iq:cache:{run.scope}:{run.fingerprint}") or "")
+    for _ in range(2):
+        client.post("/v1/jobs", json={"prompt": "hi"}).close()
+    (day,) = client.get("/v1/usage").json["days"].values()
+    assert (day["submitted"], day["hits"]) == (1, 2)
+
+
 def test_a_repeat_may_wait_for_the_job_it_made_before(client: FlaskClient, worker: HandWorker) -> None:
     headers = {"Idempotency-Key": "k", "Prefer": "wait=20"}
     first = client.post("/v1/jobs", json={"prompt": "hi"}, headers={"Idempotency-Key": "k"}).json["id"]
@@ -580,4 +612,6 @@ def test_usage_is_the_tenant_s_own(client: FlaskClient, worker: HandWorker) -> N
     assert (usage["object"], usage["tenant"], usage["weight"], usage["in_flight"]) == ("usage", "acme", 1.0, 0)
     (day,) = usage["days"].values()
     assert day == {"submitted": 1, "completed": 1, "tokens": 7, "prompt_tokens": 4, "completion_tokens": 3}
-    assert problem(client.get("/v1/usage?days=0"), 422, "invalid-request")["errors"][0]["field"] == "days"
+    for days in ("0", "41", "x", "-1", "0000402000000", "\u0663"):
+        assert problem(client.get(f"/v1/usage?days={days}"), 422, "invalid-request")["errors"][0]["field"] == "days"
+        assert problem(client.get(f"/v1/jobs?limit={days}000"), 422, "invalid-request")["errors"][0]["field"] == "limit"

@@ -207,3 +207,26 @@ def test_a_race_of_the_same_key_makes_one_job(server: RedisServer) -> None:
         for thread in threads:
             thread.join()
         assert (len(jobs), len(set(jobs))) == (16, 1)
+
+
+def test_when_tokens_come_back_is_told_however_many_small_jobs_the_minute_holds(world: World) -> None:
+    caller = world.new_caller("acme", tokens=300)
+    for _ in range(150):
+        world.submit(caller, cost=2)
+        world.pass_ms(10)
+    refused = submit(world, caller, cost=240)  # until 120 of them have left
+    (tokens,) = [rate for rate in refused.rates if rate.policy == "tokens"]
+    assert tokens.reset_ms == 60_000 - 10 * (150 - 119)
+
+
+def test_a_minute_with_thousands_of_jobs_is_forgotten_in_a_few_steps(world: World) -> None:
+    caller = world.new_caller("acme", tokens=2500, requests=10_000)
+    for _ in range(2500):
+        world.submit(caller, cost=1, max_depth=5000)
+    world.pass_ms(60_001)
+    assert [limited(submit(world, caller, cost=1500, max_depth=5000)) for _ in range(3)] == [
+        "tokens",
+        "accepted",
+        "tokens",
+    ]
+    assert world.redis.zcard(key("window", caller.key_id, "tokens")) == 1

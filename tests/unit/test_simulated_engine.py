@@ -68,6 +68,15 @@ def test_a_long_prompt_is_read_in_chunks_and_its_neighbours_go_on(clock: Clock) 
     assert clock.steps == 4
 
 
+def test_what_a_stopped_process_has_missed_is_not_made_up_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped_once(seconds: float) -> None:
+        clock.sleep(seconds + (100.0 if clock.steps == 2 else 0.0))
+
+    monkeypatch.setattr("workers.simulated_engine.time.sleep", stopped_once)
+    run(SimulatedEngine(slots=1, timing=Timing(base_s=1.0), clock=clock), "simulate:words=20")
+    assert clock.now == pytest.approx(120, abs=1), "twenty steps beside the time it stood still"
+
+
 def test_more_than_there_are_slots_wait(clock: Clock) -> None:
     engine = SimulatedEngine(slots=1, timing=Timing(base_s=1.0), clock=clock)
     assert run(engine, "simulate:words=5", "simulate:words=5") == [1000, 6000]
