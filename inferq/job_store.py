@@ -139,17 +139,13 @@ class JobStore:
     def identify(self, caller: Credential, *, request: str, window: str, idempotency: str | None = None) -> Answer:
         """Authenticate, counted once per ``request`` in ``window`` (requests or polls), repeated submissions as polls.
 
-        Outcomes: unauthorized, limited, known (``rest``: Redis's time in ms, whether ``idempotency`` is known).
+        Outcomes: unauthorized, limited, known (``rest``: Redis's time in ms).
         """
         limit = self._limits.requests if window == "requests" else self._limits.polls
         fields = self._caller(caller, limit, request=request) | {"polls": self._limits.polls}
         if idempotency is not None:
             fields["idempotency"] = idempotency
-        answer = _answer(self._scripts("identify", _json(fields), window))
-        if answer.outcome != "known":
-            return answer
-        now, repeats = answer.rest
-        return replace(answer, rest=(now, bool(repeats)))
+        return _answer(self._scripts("identify", _json(fields), window))
 
     def count_hit(self, tenant: str) -> None:
         """Count an answer from the cache's own server."""

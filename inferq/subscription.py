@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 #: Seconds without a message after which Redis is asked for one, and again after which the connection counts as lost.
-SILENCE_S: Final = 5.0
+SILENCE_S: Final = 2.0
 
 #: Seconds a listening thread may take to end.
 END_S: Final = 5.0

@@ -86,9 +86,9 @@ for looked = 1, PUT_BACK + 100 do
     redis.call('ZREM', from, run)
   elseif from ~= K.queue(engine) or looked > PUT_BACK or not put_back(run, r) then
     unline(run, r)
-    serve(engine, tonumber(r.tag))
     local attempt = tonumber(r.attempt) + 1
     if start_members(run, r, attempt) > 0 then
+      serve(engine, tonumber(r.tag))
       r.fence, r.attempt = tonumber(r.fence) + 1, attempt
       redis.call('HSET', K.run(run), 'status', 'in_progress', 'fence', r.fence, 'attempt', attempt,
         'worker', worker, 'slot', token, 'started_ms', now)

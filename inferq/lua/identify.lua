@@ -2,17 +2,15 @@
 -- ARGV 1: JSON {key, digest, request, limit, polls, idempotency (optional: the Idempotency-Key's digest)}
 --      2: window (requests or polls)
 -- Keys:  api_key tenant window idempotency
--- Reply: unauthorized | limited tenant rates policy | known tenant rates now repeats (0|1)
+-- Reply: unauthorized | limited tenant rates policy | known tenant rates now
 local now = now_ms()
 local a = cjson.decode(ARGV[1])
 local who = authenticate(a)
 if not who then return {'unauthorized'} end
-local repeats = a.idempotency and redis.call('EXISTS', K.idempotency(who.tenant, a.idempotency)) == 1
 local refusal
-if repeats then
+if a.idempotency and redis.call('EXISTS', K.idempotency(who.tenant, a.idempotency)) == 1 then
   refusal = count_call(who, 'polls', a.polls, a.request, now)
 else
   refusal = count_call(who, ARGV[2], a.limit, a.request, now)
 end
-if refusal then return refusal end
-return {'known', who.tenant, who.rates, now, repeats and 1 or 0}
+return refusal or {'known', who.tenant, who.rates, now}

@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from redis import Redis
 
+from inferq.settings import Settings
+from tests.hand_worker import HandWorker
 from tests.redis_server import RedisServer, binaries
 from tests.world import World
 
@@ -19,3 +22,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def world(server: RedisServer) -> Iterator[World]:
     with server.client() as redis:
         yield World(redis)
+
+
+@pytest.fixture
+def worker(redis: Redis, settings: Settings) -> HandWorker:
+    return HandWorker(redis, settings)

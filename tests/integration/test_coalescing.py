@@ -71,8 +71,10 @@ def test_a_member_whose_turn_is_earlier_pulls_the_run_forward_and_lets_it_go_whe
     hasty = ask(world, priority="high")
     assert hasty.position < before
     assert world.read(shared.id).position == hasty.position
+    assert "acme/low" not in flows(world), "whoever comes first pays, and nobody pays twice"
     world.jobs.cancel(world.caller, hasty.id)
     assert world.read(shared.id).position == before
+    assert "acme/low" in flows(world)
 
 
 def test_no_cache_no_store_and_streams_keep_apart(world: World) -> None:
@@ -150,6 +152,26 @@ def test_when_the_one_who_pays_leaves_the_next_one_pays(world: World) -> None:
     assert flows(world)["acme/normal"] == before["acme/normal"] - 100_000
 
 
+def test_when_the_one_who_pays_expires_as_the_run_is_claimed_the_next_one_pays(world: World) -> None:
+    first, second = ask(world, cost=100, start_ms=1000), ask(world, cost=100)
+    world.submit(cost=100)
+    before = flows(world)
+    world.pass_ms(1001)
+    world.claim()
+    assert [world.read(job.id).status.value for job in (first, second)] == ["expired", "in_progress"]
+    assert flows(world) == before
+
+
+def test_a_run_whose_jobs_have_all_expired_takes_nobody_s_turn(world: World) -> None:
+    world.submit(cost=5000, start_ms=1000)
+    world.submit(world.new_caller("other"), cost=6000)
+    world.submit(cost=10_000)
+    world.pass_ms(1001)
+    world.claim()
+    assert world.redis.hget(key("engine", "demo"), "v") == "6000000"
+    assert flows(world) == {"acme/normal": 10_000_000}, "what it had reserved is given back in full"
+
+
 def test_whoever_would_start_too_late_does_not_join_either(world: World) -> None:
     world.warm(slots=1)
     world.submit(cost=100)
@@ -178,3 +200,16 @@ def test_of_a_dead_letter_s_jobs_one_pays_again(world: World) -> None:
     for job in jobs:
         world.jobs.cancel(world.caller, job)
     assert flows(world)["acme/normal"] == before
+
+
+def test_of_a_dead_letter_s_tenants_one_pays_again(world: World) -> None:
+    other = world.new_caller("other")
+    ask(world, cost=100, scope="shared")
+    ask(world, other, cost=100, scope="shared")
+    for _ in range(3):
+        world.worker.release(world.claim(), strikes=1)
+    world.submit(cost=100)
+    before = flows(world)
+    world.operations.requeue(world.operations.dead_letters(1)[0].run)
+    assert flows(world).keys() - before.keys() == {"other/normal"}, "acme paid before, now the other is first"
+    assert flows(world)["acme/normal"] == before["acme/normal"]

@@ -118,6 +118,17 @@ def test_a_tenant_gets_no_more_by_the_order_of_its_priorities(tenants: Tenants, 
         assert served[f"sly {priority}"] == pytest.approx(share * served["sly"], rel=0.15, abs=3)
 
 
+def test_a_flow_that_is_put_back_waits_as_if_it_had_been_slower_since_it_was_last_served(tenants: Tenants) -> None:
+    tenants.add("a")
+    tenants.submit("a", 8, priority="low", cost=100)
+    tenants.served(5)
+    tenants.submit("a", priority="normal", cost=10_000)
+    run = tenants.world.claim()
+    assert tenants.world.redis.hget(key("run", run.id), "tag") == "800000", (
+        "500 tokens served, and 100 at a third of the pace"
+    )
+
+
 def test_a_claim_that_would_put_back_very_many_serves_somebody(tenants: Tenants) -> None:
     """Six hundred tenants have begun to use a second priority, each with something to put back."""
     for number in range(600):
@@ -277,6 +288,21 @@ def test_a_job_that_would_start_too_late_is_refused_with_the_time_to_come_back(t
     assert world.jobs.submit(tenants.callers["a"], world.submission(cost=100, start_ms=15_000)).outcome == "accepted"
 
 
+def test_an_estimate_is_taken_with_caution_and_the_longer_one_of_two_counts(tenants: Tenants) -> None:
+    world = tenants.world
+    tenants.add("a")
+    world.warm(slots=1)
+    tenants.submit("a", cost=100)
+    run = world.claim()
+    world.pass_ms(1000)
+    tenants.complete(run)
+    tenants.submit("a", 11, cost=100)
+    # The twelfth: 11 s as the order stands, 12 s by its flow's share, a quarter more for caution.
+    for start_ms, outcome in ((14_000, "late"), (16_000, "accepted")):
+        submitted = world.jobs.submit(tenants.callers["a"], world.submission(cost=100, start_ms=start_ms))
+        assert submitted.outcome == outcome, start_ms
+
+
 def test_too_many_tokens_in_the_queue_are_refused(tenants: Tenants) -> None:
     world = tenants.world
     tenants.add("a")
@@ -304,3 +330,10 @@ def test_usage_counts_what_a_tenant_did(tenants: Tenants) -> None:
     world.jobs.cancel(tenants.callers["a"], waits)
     assert world.tenants.usage("a", 1).days == {next(iter(usage.days)): day | {"cancelled": 1}}
     assert world.tenants.usage("a", 1).in_flight == 0
+
+
+def test_usage_looks_back_no_further_than_it_is_kept(world: World) -> None:
+    today = world.now // 86_400_000
+    for ago in (39, 40):
+        world.redis.hset(key("usage", "acme", today - ago), "submitted", 1)
+    assert len(world.tenants.usage("acme", 1_000).days) == 1

@@ -191,6 +191,14 @@ def test_a_cache_hit_with_a_key_is_a_job_its_repeats_find(world: World) -> None:
     assert world.leftovers() == set()
 
 
+@pytest.mark.parametrize("entry", ["", "{", "[]", "3", '{"text": "no more"}'])
+def test_an_unreadable_completion_is_none(world: World, entry: str) -> None:
+    fingerprint = new_id()
+    world.redis.set(key("cache", "acme", fingerprint), entry)
+    job = repeat(world, world.caller, "k", fingerprint=fingerprint).rest[0]
+    assert (job.status, job.cache) == (JobStatus.QUEUED, "miss")
+
+
 def test_a_race_of_the_same_key_makes_one_job(server: RedisServer) -> None:
     with server.client() as redis:
         world = World(redis)

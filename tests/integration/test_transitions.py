@@ -366,8 +366,10 @@ def test_a_dead_letter_is_listed_and_asked_again_as_a_new_job(world: World) -> N
 
 def test_records_of_the_version_before_are_seen_through_and_leave_the_sums_right(world: World) -> None:
     """As they were before there were flows: no charge, no key, no arrival, and nothing summed."""
+    running = world.submit(cost=1)
+    ran = world.claim()
     jobs = [world.submit() for _ in range(4)]
-    for job in jobs:
+    for job in [running, *jobs]:
         run = world.redis.hget(key("job", job), "run") or ""
         world.redis.hset(key("job", job), "v", "1")
         world.redis.hdel(key("job", job), "charge", "key")
@@ -375,6 +377,7 @@ def test_records_of_the_version_before_are_seen_through_and_leave_the_sums_right
         world.redis.hdel(key("run", run), "reads", "share", "arrived_ms")
     gone = ("engine", "waiting_jobs", "active", "arrivals", "flows")
     world.redis.delete(*(key(name, "demo") for name in gone), key("in_flight", "acme"))
+    assert world.finish(ran)
     assert world.jobs.cancel(world.caller, jobs[3]).outcome == "cancelled"
     assert world.finish(world.claim())
     poison = world.claim()
