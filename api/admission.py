@@ -22,6 +22,7 @@ from inferq.errors import StoreUnavailable
 from inferq.job_store import Answer, Submission
 from inferq.jobs import Job
 from inferq.keys import key
+from inferq.webhooks import BadAddress
 
 log = structlog.get_logger()
 
@@ -93,6 +94,13 @@ def admit(
             idempotency=_digest(idempotency_key),
             body=_digest(json.dumps([body.model_dump(mode="json"), str(cache)], sort_keys=True)),
         )
+    if body.webhook is not None:
+        submission = replace(
+            submission,
+            hook_url=checked_address(services, body.webhook.url, "webhook.url"),
+            hook_events=" ".join(sorted(set(body.webhook.events))),
+            hook_output=body.webhook.include_output,
+        )
     if services.cache is not None and reading:
         found = _from_cache_server(services.cache, services, caller, submission)
         if isinstance(found, Admitted):
@@ -128,7 +136,7 @@ def _from_cache_server(
     found = _hit(submission, stored, now_ms) if stored else None
     if found is None or stored is None:
         return ""
-    if submission.idempotency is not None:
+    if submission.idempotency is not None or submission.hook_url is not None:
         return str(stored)
     after_this_request(partial(_count_hit_when_sent, services, known.tenant))
     return found
@@ -183,6 +191,8 @@ def _refusal(submission: Submission, answer: Answer, forwarded: str) -> Problem:
                 "Idempotency-Key: was sent with another body before; use a new key for a new request.",
                 errors=[{"field": "Idempotency-Key", "message": "must not be used for another request"}],
             )
+        case "no_secret" | "disabled", _:
+            return webhook_refusal(answer.outcome, "webhook.url")
         case "too_costly", (limit,):
             message = f"with the prompt this reserves {submission.cost} tokens; this key may use {limit} a minute"
             return Problem(
@@ -212,6 +222,27 @@ def _busy(detail: str, seconds: float) -> Problem:
         f"{detail} Try again in {retry_after} s.",
         headers={"Retry-After": str(retry_after)},
     )
+
+
+def checked_address(services: Services, url: str, field: str) -> str:
+    """Return a webhook's address in its one spelling; raises Problem 422 that names ``field``."""
+    try:
+        return str(services.addresses.check(url))
+    except BadAddress as error:
+        raise Problem(
+            422, "invalid-request", f"{field}: {error}", errors=[{"field": field, "message": str(error)}]
+        ) from None
+
+
+def webhook_refusal(outcome: str, field: str) -> Problem:
+    """Return why a tenant's webhooks cannot go to an address now."""
+    message = {
+        "no_secret": "there is no secret to sign with yet; make one with POST /v1/webhooks/secrets/rotate",
+        "disabled": "this address answered 410 Gone and is disabled; a test that it answers with 2xx enables it"
+        " (POST /v1/webhooks/test)",
+    }[outcome]
+    code = {"no_secret": "no-webhook-secret", "disabled": "webhook-disabled"}[outcome]
+    return Problem(422, code, f"{field}: {message}.", errors=[{"field": field, "message": message}])
 
 
 def _digest(text: str) -> str:

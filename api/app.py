@@ -7,7 +7,7 @@ import orjson
 from flask import Flask, Response, g, request
 from flask.json.provider import JSONProvider
 
-from api import errors, infer, jobs, ops
+from api import errors, infer, jobs, ops, webhooks
 from api.schemas import MAX_BODY
 from api.services import make_services
 from inferq.ids import new_id
@@ -24,7 +24,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.extensions["inferq"] = make_services(settings)
     errors.init_app(app)
-    for room in (jobs, infer, ops):
+    for room in (jobs, infer, ops, webhooks):
         app.register_blueprint(room.blueprint)
     app.before_request(_name_request)
     app.after_request(_finish)

@@ -6,6 +6,7 @@ from typing import Any
 
 from inferq.completion_cache import CachedCompletion
 from inferq.jobs import Job, JobStatus
+from inferq.outbox import Delivery
 
 
 def job_body(job: Job) -> dict[str, Any]:
@@ -33,18 +34,46 @@ def job_body(job: Job) -> dict[str, Any]:
             "run_s": _span(job.started_ms, job.completed_ms),
             "total_s": _span(job.created_ms, job.completed_ms),
         },
-        "created_at": _instant(job.created_ms),
-        "started_at": _instant(job.started_ms),
-        "completed_at": _instant(job.completed_ms),
-        "expires_at": _instant(job.expires_ms),
+        "created_at": instant(job.created_ms),
+        "started_at": instant(job.started_ms),
+        "completed_at": instant(job.completed_ms),
+        "expires_at": instant(job.expires_ms),
         "metadata": json.loads(job.metadata_json) if job.metadata_json else None,
-        "urls": {"self": url, "cancel": f"{url}/cancel"},
+        "urls": {"self": url, "cancel": f"{url}/cancel"}
+        | ({"deliveries": f"{url}/deliveries"} if job.webhook_url else {}),
+    }
+
+
+def delivery_body(delivery: Delivery) -> dict[str, Any]:
+    """Return the JSON of a webhook delivery with all its attempts."""
+    url = f"/v1/jobs/{delivery.job}/deliveries/{delivery.id}/redeliver" if delivery.job else None
+    return {
+        "id": delivery.id,
+        "object": "delivery",
+        "event": delivery.event,
+        "url": delivery.url,
+        "status": delivery.status,
+        "reason": delivery.reason,
+        "attempts": [
+            {
+                "number": attempt.number,
+                "at": instant(attempt.at_ms),
+                "duration_s": None if attempt.ms is None else attempt.ms / 1000,
+                "status_code": attempt.status,
+                "error": attempt.error,
+            }
+            for attempt in delivery.attempts
+        ],
+        "created_at": instant(delivery.created_ms),
+        "ended_at": instant(delivery.ended_ms),
+        "next_attempt_at": instant(delivery.due_ms),
+        "urls": {"redeliver": url} if url else {},
     }
 
 
 def cached_body(completion: CachedCompletion, *, model: str, priority: str, now_ms: int) -> dict[str, Any]:
     """Return the JSON of a job that never was: the answer came from the cache and nothing was stored."""
-    now = _instant(now_ms)
+    now = instant(now_ms)
     return {
         "id": None,
         "object": "job",
@@ -95,7 +124,8 @@ def _span(start_ms: int | None, end_ms: int | None) -> float | None:
     return None if start_ms is None or end_ms is None else max(0, end_ms - start_ms) / 1000
 
 
-def _instant(ms: int | None) -> str | None:
+def instant(ms: int | None) -> str | None:
+    """Return ms since 1970 as RFC 3339 has them."""
     if ms is None:
         return None
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from api.errors import Problem
 from inferq.requests import MAX_PROMPT_CHARS, GenerationRequest, Strict
+from inferq.webhooks import ENDS, MAX_URL, Event
 
 #: Bytes of a request body.
 MAX_BODY = 1024 * 1024
@@ -22,6 +23,14 @@ class Deadline(Strict):
     total_s: Seconds | None = None
 
 
+class Webhook(Strict):
+    """Where to tell of the job, and what of it."""
+
+    url: str = Field(min_length=1, max_length=MAX_URL)
+    events: list[Event] = Field(default=list(ENDS), min_length=1, max_length=20)
+    include_output: bool = False
+
+
 class JobRequest(GenerationRequest):
     """The body of ``POST /v1/jobs``: a generation request and what is to be done around it."""
 
@@ -30,7 +39,20 @@ class JobRequest(GenerationRequest):
         default=None, max_length=16
     )
     deadline: Deadline | None = None
+    webhook: Webhook | None = None
     result_ttl_s: int | None = Field(default=None, ge=1, le=2_592_000)
+
+
+class PingRequest(Strict):
+    """The body of ``POST /v1/webhooks/test``."""
+
+    url: str = Field(min_length=1, max_length=MAX_URL)
+
+
+class RotateRequest(Strict):
+    """The body of ``POST /v1/webhooks/secrets/rotate``."""
+
+    keep_old_s: int = Field(default=86_400, ge=0, le=2_592_000)
 
 
 class InferRequest(Strict):

@@ -12,6 +12,7 @@ from inferq.queue import Bells, Ringer, make_celery
 from inferq.redis_client import cache_redis, job_redis
 from inferq.scripts import Scripts
 from inferq.settings import Settings
+from inferq.webhooks import AddressRules
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,7 @@ class Services:
     keys: KeyRing
     bells: Ringer
     waiters: Waiters
+    addresses: AddressRules
     cache: "Redis | None"
     connected: "tuple[Redis, ...]"
 
@@ -48,6 +50,7 @@ def make_services(settings: Settings) -> Services:
         keys=KeyRing(redis),
         bells=Ringer(Bells(make_celery(settings))),
         waiters=Waiters(listening, settings.max_waiters),
+        addresses=AddressRules(settings),
         cache=cache,
         connected=(redis, listening, *([cache] if cache else [])),
     )

@@ -8,6 +8,7 @@ import orjson
 from inferq.credentials import Credential
 from inferq.ids import new_id
 from inferq.jobs import Job
+from inferq.outbox import Delivery
 from inferq.scripts import Scripts
 from inferq.tenants import TenantUsage
 
@@ -66,6 +67,10 @@ class Submission:
     #: Digests of the Idempotency-Key and of the whole body that came with it.
     idempotency: str | None = None
     body: str | None = None
+    #: The webhook: its address, the events it is told (with spaces between), whether with the output.
+    hook_url: str | None = None
+    hook_events: str | None = None
+    hook_output: bool | None = None
     #: The completion, when it was found on a cache server of its own.
     completion_json: str = ""
 
@@ -90,7 +95,8 @@ class JobStore:
     def submit(self, caller: Credential, submission: Submission) -> Answer:
         """Admit a submission.
 
-        Outcomes: unauthorized, limited (``rest``: policy), mismatch, repeat (job id), hit (completion, now in ms),
+        Outcomes: unauthorized, limited (``rest``: policy), mismatch, repeat (job id), no_secret and disabled (of a
+        webhook), hit (completion, now in ms),
         absent, too_costly (limit in tokens), full (runs or tokens, ms until there is room or -1), late (ms to wait),
         no_memory, accepted (the Job, bells to ring).
         """
@@ -132,6 +138,9 @@ class JobStore:
             "metadata": s.metadata_json,
             "idempotency": s.idempotency,
             "body": s.body,
+            "hook_url": s.hook_url,
+            "hook_events": s.hook_events,
+            "hook_output": s.hook_output,
         }
         fields.update({name: value for name, value in optional.items() if value is not None})
         return _json(fields), s.request_json, s.completion_json
@@ -206,6 +215,33 @@ class JobStore:
             replace(answer, rest=(TenantUsage.of(answer.tenant, answer.rest),)) if answer.outcome == "usage" else answer
         )
 
+    def deliveries(self, caller: Credential, job_id: str) -> Answer:
+        """Outcomes: unauthorized, limited, unknown, gone, deliveries (``rest``: list of Delivery)."""
+        return _delivered(self._scripts("deliveries", self._poll(caller, job=job_id)))
+
+    def redeliver(self, caller: Credential, job_id: str, delivery_id: str) -> Answer:
+        """Send a delivery again, at once.
+
+        Outcomes: unauthorized, limited, unknown, gone, no_delivery, disabled, deliveries (``rest``: list of it alone).
+        """
+        return _delivered(self._scripts("deliveries", self._poll(caller, job=job_id, again=delivery_id)))
+
+    def ping(self, caller: Credential, delivery_id: str, url: str) -> Answer:
+        """Send a test event; outcomes: unauthorized, limited, no_secret, deliveries (``rest``: list of it alone)."""
+        fields = {**self._caller(caller, self._limits.requests, request=delivery_id), "id": delivery_id, "url": url}
+        return _delivered(self._scripts("ping", _json(fields)))
+
+    def ping_result(self, caller: Credential, delivery_id: str) -> Answer:
+        """Tell how a test event went; outcomes: unauthorized, limited, unknown, deliveries (``rest``: list of it)."""
+        return _delivered(self._scripts("ping", self._poll(caller, id=delivery_id)))
+
+    def rotate_secret(self, caller: Credential, secret: str, keep_ms: int) -> Answer:
+        """Sign with ``secret`` from now on, and with those there were for ``keep_ms`` more.
+
+        Outcomes: unauthorized, limited, rotated (``rest``: instant in ms at which the old ones end, or None).
+        """
+        return _answer(self._scripts("rotate_secret", self._poll(caller), "", secret, keep_ms))
+
     def _poll(self, caller: Credential, **fields: str | int) -> bytes:
         return _json({**self._caller(caller, self._limits.polls, request=new_id()), **fields})
 
@@ -243,6 +279,13 @@ def _answer(reply: list[Any]) -> Answer:
         for policy, limit, remaining, reset_ms in reply[2]
     )
     return Answer(outcome=reply[0], tenant=reply[1], rates=rates, rest=tuple(reply[3:]))
+
+
+def _delivered(reply: list[Any]) -> Answer:
+    answer = _answer(reply)
+    if answer.outcome != "deliveries":
+        return answer
+    return replace(answer, rest=([Delivery.of(one) for one in answer.rest[0]],))
 
 
 def _shown(

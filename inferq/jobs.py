@@ -66,6 +66,7 @@ class Job:
     #: Whether an expired or cancelled job had started.
     ran: bool | None = None
     metadata_json: str | None = field(default=None, repr=False)
+    webhook_url: str | None = None
 
     @classmethod
     def from_records(
@@ -108,6 +109,7 @@ class Job:
             error=error,
             ran=job["ran"] == "1" if "ran" in job else None,
             metadata_json=job.get("metadata"),
+            webhook_url=job.get("hook_url"),
         )
 
 

@@ -58,15 +58,27 @@ KEYS: Final[dict[str, str]] = {
     "api_key": PREFIX + "key:{}",  # hash: SHA-256 of the secret, tenant, limits, revocation
     "api_keys": PREFIX + "keys",  # set: ids of all API keys
     "window": PREFIX + "window:{}:{}",  # sorted set: request id by instant (ms), one sliding window of one key
+    # -- webhooks
+    "receivers": PREFIX + "receivers:{}",  # sorted set: receiver, by standing, by the instant (ms) of its next try
+    "receiver": PREFIX + "receiver:{}",  # hash: how a receiver (tenant and origin) has answered lately; its breaker
+    "due": PREFIX + "receiver:{}:due",  # sorted set: waiting delivery by the instant (ms) of its next attempt
+    "sending": PREFIX + "receiver:{}:sending",  # sorted set: delivery under way by the instant (ms) its lease ends
+    "delivery": PREFIX + "delivery:{}",  # hash: one event for one address, its payload and what became of it
+    "attempts": PREFIX + "delivery:{}:attempts",  # hash: JSON of each attempt, by its number
+    "dead_deliveries": PREFIX + "dead-deliveries",  # sorted set: delivery given up by the instant (ms) of that
+    "webhook_secrets": PREFIX + "tenant:{}:webhook-secrets",  # sorted set: secret by the instant (ms) it ends, or inf
+    "disabled": PREFIX + "tenant:{}:disabled-webhooks",  # hash: address that said 410 Gone, and when (ms)
     # -- completions (on CACHE_REDIS_URL when that is another server)
     "cache": PREFIX + "cache:{}:{}",  # string: JSON of a completion, by scope (tenant or "shared") and fingerprint
     # -- channels (nothing stored)
     "transitions": PREFIX + "transitions",  # pub/sub: "<job id> <status> <attempt>" for every change of a job
     "work": PREFIX + "engine:{}:work",  # pub/sub: a run has begun to wait; a worker's idle slots claim at once
     "aborts": PREFIX + "engine:{}:aborts",  # pub/sub: run id that the worker holding it should stop now
+    "outbox": PREFIX + "outbox",  # pub/sub: a delivery can be tried now
     # -- Celery
     "bells": CELERY_PREFIX
     + "generate.{}",  # list: Celery's messages of one engine's queue, all of them without content
+    "deliver_bells": CELERY_PREFIX + "webhooks",  # list: Celery's messages to keepers, without content
 }
 
 

@@ -5,7 +5,10 @@ from typing import Final
 
 from inferq.errors import InferqError
 from inferq.ids import new_id
+from inferq.outbox import Delivery
 from inferq.scripts import Scripts
+from inferq.tenants import checked_name
+from inferq.webhook_secrets import new_secret
 
 #: Jobs looked at by one script: a bound on how long Redis is busy.
 PAGE: Final = 200
@@ -62,6 +65,30 @@ class Operations:
             )
             for run, buried_ms, engine, attempts, strikes, lost, code, jobs in self._scripts("dead_letters", count)
         ]
+
+    def dead_deliveries(self, count: int) -> list[Delivery]:
+        """Return the webhook deliveries that were given up latest."""
+        return [Delivery.of(one) for one in self._scripts("dead_deliveries", count, "", "")]
+
+    def retry_delivery(self, delivery: str) -> Delivery:
+        """Deliver a dead letter after all, its address enabled again; raises InferqError for an unknown one."""
+        return self._one("retry", delivery)
+
+    def drop_delivery(self, delivery: str) -> Delivery:
+        """Forget a dead letter; raises InferqError for an unknown one."""
+        return self._one("drop", delivery)
+
+    def _one(self, what: str, delivery: str) -> Delivery:
+        reply = self._scripts("dead_deliveries", 0, what, delivery)
+        if reply == "unknown":
+            raise InferqError(f"there is no dead delivery {delivery}; `webhooks dead` shows them")
+        return Delivery.of(reply[0])
+
+    def rotate_secret(self, tenant: str, keep_ms: int) -> str:
+        """Give a tenant a new webhook secret and return it; those it had sign for ``keep_ms`` more."""
+        secret = new_secret()
+        self._scripts("rotate_secret", "", checked_name(tenant), secret, keep_ms)
+        return secret
 
     def requeue(self, run: str) -> list[tuple[str, str]]:
         """Ask a dead letter's question again; returns (tenant, new job id). Raises InferqError for an unknown run."""

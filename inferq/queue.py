@@ -13,6 +13,9 @@ from inferq.settings import Settings
 
 #: The one task of a GPU worker: claim the next run and execute it.
 GENERATE_TASK: Final = "inferq.generate"
+#: The one task of a keeper: send what the outbox holds. And its queue.
+DELIVER_TASK: Final = "inferq.deliver"
+DELIVER_QUEUE: Final = "webhooks"
 
 
 def generate_queue(engine: str) -> str:
@@ -52,6 +55,15 @@ class Bells:
             except (OperationalError, OSError):
                 return sent
         return count
+
+
+def ring_keepers(celery: Celery) -> bool:
+    """Send one bell to the keepers; False when Celery did not take it. They look by themselves every second."""
+    try:
+        celery.send_task(DELIVER_TASK, queue=DELIVER_QUEUE, ignore_result=True)
+    except (OperationalError, OSError):
+        return False
+    return True
 
 
 class Ringer:

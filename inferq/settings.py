@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inferq.errors import ConfigurationError
 from inferq.sentinel_url import SCHEME, SentinelUrl
+from inferq.webhook_secrets import check_secret
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
@@ -73,6 +74,21 @@ class Settings(BaseSettings):
     #: Seconds of one step of the constant timing model.
     simulated_step: float = Field(0.01, ge=0, le=10)
 
+    #: Whether webhooks may go to http:// addresses.
+    webhook_allow_http: bool = False
+    #: Ports webhooks may go to, besides 80 where http is allowed.
+    webhook_ports: str = "443"
+    #: Hosts, by name or address, that webhooks may go to whatever they are: private, http, any port. For development.
+    webhook_allowed_hosts: str = ""
+    #: Seconds an attempt at a delivery may take, from connecting to the last byte of the answer.
+    webhook_timeout: float = Field(15.0, gt=0, le=60)
+    #: Seconds to wait after each failed attempt; after one more failure the delivery is a dead letter.
+    webhook_retries: str = "5,300,1800,7200,18000,36000,50400,72000,86400"
+    #: Deliveries one keeper sends at once to receivers whose last answer was good, and as many more to all others.
+    webhook_concurrency: int = Field(256, ge=1, le=10_000)
+    #: A signing secret that the bootstrap key's tenant has from the start, in the form whsec_<base64>.
+    bootstrap_webhook_secret: SecretStr | None = None
+
     api_host: str = "127.0.0.1"
     api_port: Port = 8000
     #: Processes of the API on this machine.
@@ -100,6 +116,38 @@ class Settings(BaseSettings):
             raise ValueError("must look like iq_<id>_<secret>, with a secret of 8 characters or more")
         return value
 
+    @field_validator("webhook_ports")
+    @classmethod
+    def _ports(cls, value: str) -> str:
+        if not all(part.isascii() and part.isdigit() and 0 < int(part) < 65536 for part in _listed(value)):
+            raise ValueError("must be ports with commas between, as 443,8443")
+        return value
+
+    @field_validator("webhook_retries")
+    @classmethod
+    def _waits(cls, value: str) -> str:
+        try:
+            waits = [float(part) for part in _listed(value)]
+        except ValueError:
+            waits = [-1.0]
+        if not all(0 <= wait <= 604_800 for wait in waits):
+            raise ValueError("must be seconds, a week at most, with commas between, as 5,300,1800")
+        return value
+
+    @field_validator("webhook_allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: str) -> str:
+        if any("/" in part or "@" in part or "*" in part for part in _listed(value)):
+            raise ValueError("must be host names or addresses with commas between, without scheme and port")
+        return value
+
+    @field_validator("bootstrap_webhook_secret")
+    @classmethod
+    def _secret_form(cls, value: SecretStr | None) -> SecretStr | None:
+        if value:
+            check_secret(value.get_secret_value())
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _one_redis_by_default(cls, values: Any) -> Any:
@@ -118,9 +166,28 @@ class Settings(BaseSettings):
         return self.public_model
 
     @property
+    def webhook_open_hosts(self) -> frozenset[str]:
+        """The hosts of ``WEBHOOK_ALLOWED_HOSTS``, in lower case and without brackets."""
+        return frozenset(part.lower().strip("[]") for part in _listed(self.webhook_allowed_hosts))
+
+    @property
+    def webhook_port_list(self) -> frozenset[int]:
+        """The ports of ``WEBHOOK_PORTS``."""
+        return frozenset(int(part) for part in _listed(self.webhook_ports))
+
+    @property
+    def webhook_waits_s(self) -> tuple[float, ...]:
+        """The seconds of ``WEBHOOK_RETRIES``."""
+        return tuple(float(part) for part in _listed(self.webhook_retries))
+
+    @property
     def separate_cache(self) -> bool:
         """Whether completions live on another server than jobs."""
         return self.cache_redis_url != self.redis_url
+
+
+def _listed(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def load_settings(**overrides: Any) -> Settings:

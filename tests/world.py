@@ -116,6 +116,6 @@ class World:
         """Keys below inferq's prefix that belong to jobs and runs, without tombstones, windows and bookkeeping."""
         ignored = re.compile(
             r"iq:(gone:.*|keys?(:.*)?|window:.*|cache:.*|slot:.*|engine:[^:]*(:workers)?|worker:.*|sweep|memory|tenants|engines"
-            r"|tenant:[^:]*|tenant:[^:]*:usage:.*|tenant:[^:]*:idempotency:.*)"
+            r"|receiver:[^:]*://[^:]*|tenant:[^:]*:(webhook-secrets|disabled-webhooks)|tenant:[^:]*|tenant:[^:]*:usage:.*|tenant:[^:]*:idempotency:.*)"
         )
         return {k for k in self.redis.scan_iter("iq:*") if not ignored.fullmatch(k)}

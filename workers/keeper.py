@@ -5,6 +5,7 @@
 
 import sys
 import threading
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -13,17 +14,23 @@ from kombu import Queue
 
 from inferq.errors import InferqError, StoreUnavailable
 from inferq.logs import configure_logging
-from inferq.queue import Bells, make_celery
+from inferq.outbox import Outbox
+from inferq.queue import DELIVER_QUEUE, DELIVER_TASK, Bells, make_celery, ring_keepers
 from inferq.redis_check import check_redis
 from inferq.redis_client import job_redis
 from inferq.scripts import Scripts
 from inferq.settings import load_settings
 from inferq.sweeps import Sweeps
+from inferq.webhooks import AddressRules
+from workers.courier import Courier
+from workers.mailbox import listen_forever
 
 log = structlog.get_logger()
 
 #: Seconds between ticks.
 TICK_S: Final = 1.0
+#: Seconds after which a shift of the courier ends, so that Flower sees it come and go.
+SHIFT_S: Final = 30.0
 
 try:
     settings = load_settings()
@@ -31,18 +38,33 @@ except InferqError as error:
     sys.exit(f"inferq keeper: {error}")
 
 app = make_celery(settings)
-app.conf.task_queues = [Queue("webhooks")]
-app.conf.task_default_queue = "webhooks"
+app.conf.task_queues = [Queue(DELIVER_QUEUE)]
+app.conf.task_default_queue = DELIVER_QUEUE
 app.conf.worker_concurrency = 4
 
 _stop = threading.Event()
+_couriers: list[Courier] = []
 
 
-def sweep_forever(sweeps: Sweeps, bells: Bells, stop: threading.Event) -> None:
+@app.task(name=DELIVER_TASK, ignore_result=True)
+def deliver() -> dict[str, int]:
+    """Send what can be sent until there is nothing for a while. The result counts outcomes."""
+    (courier,) = _couriers
+    try:
+        # A second shift would only take turns with the first.
+        return {} if courier.on_shift() else courier.shift(SHIFT_S)
+    except StoreUnavailable as error:
+        # What was taken is sent, or under a lease; the next tick rings again.
+        log.warning("bell_in_vain", reason=str(error))
+        return {}
+
+
+def sweep_forever(sweeps: Sweeps, bells: Bells, outbox: Outbox, stop: threading.Event) -> None:
     """Tick until told to stop; Redis being away is logged and waited out."""
     while not stop.wait(TICK_S):
         try:
             swept = sweeps.tick()
+            lacks = outbox.lacks_bell()
         except StoreUnavailable as error:
             log.warning("tick_missed", reason=str(error))
             continue
@@ -50,6 +72,8 @@ def sweep_forever(sweeps: Sweeps, bells: Bells, stop: threading.Event) -> None:
             log.warning("runs_rescued", runs=list(swept.rescued))
         for engine, count in swept.bells.items():
             bells.ring(engine, count)
+        if lacks and not _couriers[0].on_shift():
+            ring_keepers(app)
 
 
 @setup_logging.connect
@@ -67,10 +91,23 @@ def _check(**_: Any) -> None:
 
 @worker_ready.connect
 def _start(**_: Any) -> None:
-    sweeps = Sweeps(Scripts(job_redis(settings)), lease_ms=round(settings.lease * 1000), tick_ms=round(TICK_S * 1000))
-    threading.Thread(target=sweep_forever, args=(sweeps, Bells(app), _stop), name="sweeps", daemon=True).start()
+    scripts = Scripts(job_redis(settings))
+    sweeps = Sweeps(scripts, lease_ms=round(settings.lease * 1000), tick_ms=round(TICK_S * 1000))
+    outbox = Outbox(scripts, timeout_s=settings.webhook_timeout, waits_s=settings.webhook_waits_s)
+    courier = Courier(
+        outbox, AddressRules(settings), timeout_s=settings.webhook_timeout, room=settings.webhook_concurrency
+    )
+    _couriers.append(courier)
+    threads = {
+        "sweeps": partial(sweep_forever, sweeps, Bells(app), outbox, _stop),
+        "outbox": partial(listen_forever, job_redis(settings), courier, outbox, app, _stop),
+    }
+    for name, target in threads.items():
+        threading.Thread(target=target, name=name, daemon=True).start()
 
 
 @worker_shutting_down.connect
 def _end(**_: Any) -> None:
     _stop.set()
+    for courier in _couriers:
+        courier.stop()

@@ -33,6 +33,8 @@ local function record(key)
   return out
 end
 
+local TERMINAL = {completed = true, failed = true, cancelled = true, expired = true}
+
 -- Tells every long-poll what became of a job.
 local function announce(job, status, attempt)
   redis.call('PUBLISH', K.transitions, job .. ' ' .. status .. ' ' .. attempt)

@@ -40,16 +40,15 @@ end
 -- Makes a job terminal: status, time, retention, and what it used. r: its run. used: tokens the run has used.
 -- extra: a flat list of fields.
 -- Does nothing to a terminal job.
-local TERMINAL = {completed = true, failed = true, cancelled = true, expired = true}
 local IDEMPOTENT_MS = 86400000  -- how long past its end a job's Idempotency-Key is remembered: 24 h
 local function end_job(job, r, status, now, used, extra)
   local j = record(K.job(job))
   if not j or TERMINAL[j.status] then return false end
   redis.call('ZREM', K.deadlines, job)
-  local expires = now + tonumber(j.ttl_ms)
-  redis.call('HSET', K.job(job), 'status', status, 'completed_ms', now, 'expires_ms', expires)
+  redis.call('HSET', K.job(job), 'status', status, 'completed_ms', now)
   if extra and #extra > 0 then redis.call('HSET', K.job(job), unpack(extra)) end
-  redis.call('ZADD', K.retention, expires, job)
+  if j.hook_url then tell(job, record(K.job(job)), r, status, now) end
+  keep_job(job, now)
   if j.status == 'queued' then count_waiting(r.engine, j, -1) end
   settle_flow(r.engine, j, tonumber(r.cost), used)
   land(j)
@@ -100,7 +99,7 @@ end
 local function open_job(job, run, f, now)
   local fields = {'v', VERSION, 'status', 'queued', 'run', run, 'tenant', f.tenant, 'model', f.model,
     'priority', f.priority, 'attempt', 0, 'created_ms', now, 'ttl_ms', f.ttl_ms, 'cache', f.cache, 'charge', f.charge}
-  for _, name in ipairs({'key', 'metadata', 'idempotency', 'rides'}) do
+  for _, name in ipairs({'key', 'metadata', 'idempotency', 'rides', 'hook_url', 'hook_events', 'hook_output'}) do
     if f[name] then fields[#fields + 1] = name; fields[#fields + 1] = f[name] end
   end
   redis.call('HSET', K.job(job), unpack(fields))
@@ -112,11 +111,12 @@ local function open_job(job, run, f, now)
 end
 
 -- Shows a job as running: the first attempt is its start, after which only the deadline for its end counts.
-local function start_job(job, j, attempt, now)
+local function start_job(job, j, r, attempt, now)
   redis.call('HSET', K.job(job), 'status', 'in_progress', 'attempt', attempt)
-  redis.call('HSETNX', K.job(job), 'started_ms', now)
+  local first = redis.call('HSETNX', K.job(job), 'started_ms', now) == 1
   redis.call('ZREM', K.deadlines, job)
   if j.end_by_ms then redis.call('ZADD', K.deadlines, j.end_by_ms, job) end
+  if first and j.hook_url then tell(job, record(K.job(job)), r, 'started', now) end
   announce(job, 'in_progress', attempt)
 end
 
@@ -156,11 +156,14 @@ local function store_hit(job, run, f, c, now)
   redis.call('SET', K.output(run), c.text)
   redis.call('HSET', K.job(job), 'v', VERSION, 'status', 'completed', 'run', run, 'tenant', f.tenant,
     'model', f.model, 'priority', f.priority, 'attempt', 0, 'created_ms', now, 'completed_ms', now, 'ttl_ms', f.ttl_ms,
-    'expires_ms', now + f.ttl_ms, 'cache', 'hit', 'cached_ms', c.stored_ms, 'idempotency', f.idempotency)
-  if f.metadata then redis.call('HSET', K.job(job), 'metadata', f.metadata) end
+    'cache', 'hit', 'cached_ms', c.stored_ms)
+  for _, name in ipairs({'metadata', 'idempotency', 'hook_url', 'hook_events', 'hook_output'}) do
+    if f[name] then redis.call('HSET', K.job(job), name, f[name]) end
+  end
   redis.call('ZADD', K.members(run), 0, job)
   redis.call('ZADD', K.tenant_jobs(f.tenant), 0, job)
-  redis.call('ZADD', K.retention, now + f.ttl_ms, job)
+  if f.hook_url then tell(job, record(K.job(job)), record(K.run(run)), 'completed', now) end
+  keep_job(job, now)
 end
 
 -- Puts a running run back into its queue under its old tag and lets its members wait again.
@@ -239,6 +242,7 @@ end
 -- Forgets a terminal job: record, index, and the run when it was the last to read it.
 local function forget(job, j)
   redis.call('ZREM', K.retention, job)
+  if j.hook_url then forget_deliveries(job) end
   redis.call('ZREM', K.tenant_jobs(j.tenant), job)
   redis.call('ZREM', K.members(j.run), job)
   redis.call('DEL', K.job(job))

@@ -68,7 +68,7 @@ local function start_members(run, r, attempt)
       end_job(job, r, 'expired', now, 0, {'ran', j.started_ms and '1' or '0'})
     else
       count_waiting(engine, j, -1)
-      start_job(job, j, attempt, now)
+      start_job(job, j, r, attempt, now)
       if started == 0 then pay(engine, job, j) end  -- whoever paid may have expired just now
       started = started + 1
     end

@@ -22,6 +22,6 @@ redis.call('HSET', K.run(run), 'status', 'completed', 'finish_reason', d.finish_
   'prompt_tokens', d.prompt_tokens, 'completion_tokens', d.completion_tokens, 'ttft_ms', d.ttft_ms, 'ended_ms', now)
 redis.call('SET', K.output(run), ARGV[3])
 if ARGV[5] ~= '' and not full(now) then redis.call('SET', K.cache(r.scope, r.fp), ARGV[5], 'EX', d.cache_ttl_s) end
-r.prompt_tokens, r.completion_tokens = d.prompt_tokens, d.completion_tokens
+r.prompt_tokens, r.completion_tokens, r.finish_reason = d.prompt_tokens, d.completion_tokens, d.finish_reason
 end_members(run, r, 'completed', now, d.prompt_tokens + d.completion_tokens)
 return {1, waiting(r.engine)}

@@ -2,12 +2,14 @@
 -- are written.
 -- ARGV 1: JSON {key, digest, request, limit, polls, tokens, jobs (limits of the service), job, run, engine, model,
 --               priority, cost, reads, fp, scope, read, store, share, only, cache, max_depth, max_tokens, ttl_ms, start_ms,
---               total_ms, stream, metadata, idempotency (digest of the key), body (digest of the whole body)}
+--               total_ms, stream, metadata, idempotency (digest of the key), body (digest of the whole body),
+--               hook_url, hook_events (names with spaces between), hook_output}
 --      2: the request as the engine will get it (JSON, opaque here)
 --      3: a completion that was found on the cache's own server, or ""
--- Keys:  memory api_key tenant idempotency window amounts cache sharing job run request output members queue engine
+-- Keys:  memory api_key tenant idempotency window amounts webhook_secrets disabled cache sharing job run request output members queue engine
 --        engines arrivals flows waiting_jobs active in_flight usage tenant_jobs deadlines retention bells work
 -- Reply: unauthorized | limited tenant rates policy | mismatch tenant rates | repeat tenant rates job |
+--        no_secret tenant rates | disabled tenant rates |
 --        hit tenant rates completion now | absent tenant rates | too_costly tenant rates limit |
 --        full tenant rates runs-or-tokens ms | late tenant rates ms-to-wait | no_memory tenant rates |
 --        accepted tenant rates {job fields} {run fields} output-or-nil rank-or-nil ms-to-wait-or-nil bells
@@ -29,10 +31,17 @@ end
 local refusal = count_call(who, 'requests', a.limit, a.request, now)
 if refusal then return refusal end
 
+if a.hook_url then
+  if redis.call('ZCOUNT', K.webhook_secrets(who.tenant), now, '+inf') == 0 then
+    return {'no_secret', who.tenant, who.rates}
+  end
+  if redis.call('HEXISTS', K.disabled(who.tenant), a.hook_url) == 1 then return {'disabled', who.tenant, who.rates} end
+end
+
 local again = redis.call('EXISTS', K.job(a.job)) == 1
 local scope = a.scope == 'tenant' and who.tenant or 'shared'
 local completion = ARGV[3] ~= '' and ARGV[3] or a.read and redis.call('GET', K.cache(scope, a.fp))
-if completion and not a.idempotency and not again then
+if completion and not a.idempotency and not a.hook_url and not again then
   count_usage(who.tenant, now, 'hits', 1)
   return {'hit', who.tenant, who.rates, completion, now}
 end
@@ -49,7 +58,8 @@ if again then return accepted(math.min(1, bells(a.engine))) end
 local f = {engine = a.engine, tenant = who.tenant, key = who.key, model = a.model, priority = priority_of(who, a.priority),
   cost = a.cost, reads = a.reads, fp = a.fp, scope = scope, ttl_ms = a.ttl_ms,
   store = a.store and 1 or 0, stream = a.stream and 1 or 0, share = a.share and 1 or 0, cache = a.cache,
-  metadata = a.metadata, idempotency = a.idempotency}
+  metadata = a.metadata, idempotency = a.idempotency,
+  hook_url = a.hook_url, hook_events = a.hook_events, hook_output = a.hook_output and 1 or nil}
 
 -- What is written for every accepted job: its deadlines, and the Idempotency-Key it answers to.
 local function remember()
@@ -66,14 +76,14 @@ end
 
 local c = completion and completion_of(completion)
 if c then
-  -- Its repeats must find it: a job that has ended already.
+  -- Its repeats must find it, or its receiver be told: a job that has ended already.
   if full(now) then return {'no_memory', who.tenant, who.rates} end
   count_usage(f.tenant, now, 'hits', 1)
   f.cache, f.tag, f.charge = 'hit', 0, 0
   store_hit(a.job, a.run, f, c, now)
   remember()
   redis.call('ZREM', K.deadlines, a.job)
-  redis.call('PEXPIRE', K.idempotency(f.tenant, a.idempotency), IDEMPOTENT_MS)
+  if a.idempotency then redis.call('PEXPIRE', K.idempotency(f.tenant, a.idempotency), IDEMPOTENT_MS) end
   return accepted(0)
 end
 if a.only then return {'absent', who.tenant, who.rates} end
@@ -101,7 +111,7 @@ if r and r.status == 'queued' then
 end
 if r and join(a.job, live, r, f, now) then
   remember()
-  if r.status == 'in_progress' then start_job(a.job, record(K.job(a.job)), r.attempt, now) end
+  if r.status == 'in_progress' then start_job(a.job, record(K.job(a.job)), r, r.attempt, now) end
   count_tokens(who, a.job, f.cost, now)
   count_usage(f.tenant, now, 'coalesced', 1)
   return accepted(math.min(1, bells(f.engine)))

@@ -1,0 +1,18 @@
+-- Sends a test event to an address of the caller's tenant, or tells how that went.
+-- ARGV 1: JSON {key, digest, request, limit, id, url (not given: only tell)}
+-- Keys:  api_key tenant window webhook_secrets delivery attempts due sending receivers receiver outbox
+-- Reply: unauthorized | limited tenant rates policy | no_secret tenant rates | unknown tenant rates |
+--        deliveries tenant rates {one, as in deliveries}
+-- Replay: the delivery is there already.
+local a = cjson.decode(ARGV[1])
+local now = now_ms()
+local who, refusal = enter(a, a.url and 'requests' or 'polls', now)
+if refusal then return refusal end
+if a.url and redis.call('EXISTS', K.delivery(a.id)) == 0 then
+  if redis.call('ZCOUNT', K.webhook_secrets(who.tenant), now, '+inf') == 0 then return {'no_secret', who.tenant, who.rates} end
+  local body = cjson.encode({type = 'ping', timestamp = instant(now), data = {id = a.id}})
+  post(a.id, {tenant = who.tenant, event = 'ping', url = a.url, job = ''}, body, now)
+end
+local d = record(K.delivery(a.id))
+if not d or d.tenant ~= who.tenant then return {'unknown', who.tenant, who.rates} end
+return {'deliveries', who.tenant, who.rates, {delivery_shown(a.id, d)}}

@@ -1,0 +1,320 @@
+"""Sends deliveries: many at once on one event loop, never two connections for one name, never to a private address."""
+
+import asyncio
+import random
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import structlog
+import yarl
+from aiohttp.abc import AbstractResolver, ResolveResult
+from standardwebhooks import Webhook
+
+from inferq import __version__
+from inferq.errors import StoreUnavailable
+from inferq.outbox import Outbox, Outcome, Parcel
+from inferq.webhooks import AddressRules, BadAddress, is_public
+
+log = structlog.get_logger()
+
+#: Bytes of an answer that are read.
+MOST_READ: Final = 65_536
+#: Threads that ask the system to resolve names, for each standing.
+RESOLVERS: Final = 32
+#: Seconds after which a courier looks by itself: timers in Redis wake nobody.
+LOOK_S: Final = 0.5
+#: Seconds a shift without work lasts, so that what comes soon needs no bell.
+LINGER_S: Final = 2.0
+#: Seconds for which the outcome of an attempt is told to a Redis that does not answer.
+TELL_S: Final = 60.0
+
+
+T = TypeVar("T")
+
+
+class Refused(OSError):
+    """A name resolved to an address that no webhook may go to."""
+
+
+class PublicResolver(AbstractResolver):
+    """Resolves a name once, and only if all its addresses are public; aiohttp connects to those and no others."""
+
+    def __init__(self, allows: Callable[[str], bool]) -> None:
+        """``allows``: whether the operator allows a host whatever it resolves to."""
+        self._allows = allows
+        self._threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Return addresses to connect to; raises Refused, or OSError when there are none."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
+        if not self._allows(host):
+            for address in {one["host"] for one in found}:
+                if not is_public(ip_address(address)):
+                    raise Refused(f"{host} resolves to {address}, which is not on the public internet")
+        return found
+
+    async def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    return [
+        ResolveResult(hostname=host, host=str(address[0]), port=int(address[1]), family=kind, proto=proto, flags=0)
+        for kind, _, proto, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    ]
+
+
+class Sender:
+    """Makes one attempt: one POST, without redirects, within a time."""
+
+    def __init__(self, rules: AddressRules, timeout_s: float, resolver: AbstractResolver) -> None:
+        self._rules = rules
+        self._timeout_s = timeout_s
+        # Every attempt resolves anew and has a connection of its own. No proxies from the environment: no trust_env.
+        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True, limit=0)
+        self._http = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=timeout_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self._http.close()
+
+    async def send(self, parcel: Parcel) -> Outcome:
+        """Send a parcel once; whatever goes wrong is in the outcome, in words for the receiver's owner."""
+        began = time.monotonic()
+
+        def outcome(**fields: Any) -> Outcome:
+            return Outcome(ms=round(1000 * (time.monotonic() - began)), **fields)
+
+        try:
+            # Again: settings may have changed since the job was submitted.
+            address = self._rules.check(parcel.url)
+        except BadAddress as error:
+            return outcome(good=False, error=f"Not sent: the address {error}.")
+        url = yarl.URL(str(address), encoded=True)
+        try:
+            async with self._http.post(
+                url, data=parcel.body.encode(), headers=signed_headers(parcel), allow_redirects=False
+            ) as answer:
+                await _read(answer.content)
+        except TimeoutError:
+            return outcome(good=False, down=True, error=f"No complete answer within {self._timeout_s:g} s.")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            cause = getattr(error, "os_error", None) or error
+            if isinstance(cause, Refused):
+                return outcome(good=False, error=f"Not sent: {cause}.")
+            return outcome(good=False, down=True, error=_words(error))
+        status = answer.status
+        if 200 <= status < 300:
+            return outcome(good=True, status=status)
+        return outcome(
+            good=False,
+            status=status,
+            gone=status == 410,
+            down=status >= 500 or status == 429,
+            retry_ms=_retry_after_ms(answer.headers.get("Retry-After", "")),
+            error=f"The receiver answered {status}; only 2xx is success"
+            + (", and redirects are not followed." if 300 <= status < 400 else "."),
+        )
+
+
+def signed_headers(parcel: Parcel, now_s: float | None = None) -> dict[str, str]:
+    """Return the headers of one attempt: id, time, and a signature by each secret (Standard Webhooks 1.0)."""
+    at = int(time.time() if now_s is None else now_s)
+    signatures = [
+        Webhook(secret).sign(parcel.id, datetime.fromtimestamp(at, UTC), parcel.body) for secret in parcel.secrets
+    ]
+    return {
+        "Content-Type": "application/json",
+        "User-Agent": f"inferq/{__version__}",
+        "webhook-id": parcel.id,
+        "webhook-timestamp": str(at),
+        "webhook-signature": " ".join(signatures),
+    }
+
+
+async def _read(content: aiohttp.StreamReader) -> None:
+    """Read an answer, which nobody needs, so that its sender is not cut off; not more than so much."""
+    left = MOST_READ
+    while left > 0 and (data := await content.read(left)):
+        left -= len(data)
+
+
+def _words(error: Exception) -> str:
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "The name of the host could not be resolved."
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return f"No secure connection: {error.os_error if hasattr(error, 'os_error') else error}."[:300]
+        case aiohttp.ClientConnectorError():
+            return f"No connection: {error.os_error.strerror or error.os_error}."[:300]
+        case aiohttp.ServerDisconnectedError():
+            return "The receiver closed the connection without an answer."
+    return f"The connection broke off: {type(error).__name__}."
+
+
+def _retry_after_ms(value: str) -> int | None:
+    """Read Retry-After: seconds or a date (RFC 9110 §10.2.3); None when there is none that can be read."""
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return 1000 * int(value)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0, round(1000 * (at.replace(tzinfo=at.tzinfo or UTC).timestamp() - time.time())))
+
+
+class Courier:
+    """Takes deliveries and sends them, many at once, on a thread of its own with an event loop."""
+
+    def __init__(self, outbox: Outbox, rules: AddressRules, *, timeout_s: float, room: int) -> None:
+        """``room``: how many to send at once to proven receivers, and how many more to all others."""
+        self._outbox = outbox
+        self._rules = rules
+        self._timeout_s = timeout_s
+        self._free = {True: room, False: room}
+        self._stopping = False
+        self._shifts = 0
+        self._under_way: set[asyncio.Task[str]] = set()
+        # Redis's calls block: they wait on threads, so that the loop goes on sending.
+        self._asking = ThreadPoolExecutor(8, thread_name_prefix="outbox")
+        self._loop = asyncio.new_event_loop()
+        self._woken = asyncio.Event()
+        self._senders: dict[bool, Sender] = {}
+        self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
+        self._thread.start()
+
+    def on_shift(self) -> bool:
+        """Whether somebody is taking deliveries here."""
+        return self._shifts > 0
+
+    def wake(self) -> None:
+        """Look at once whether there is something to send."""
+        self._loop.call_soon_threadsafe(self._woken.set)
+
+    def shift(self, seconds: float) -> dict[str, int]:
+        """Send what can be sent until there is nothing for a while, at most so long; returns outcomes by their count.
+
+        Blocks. Raises StoreUnavailable.
+        """
+        return dict(asyncio.run_coroutine_threadsafe(self._shift(seconds), self._loop).result())
+
+    def stop(self) -> None:
+        """Take nothing more; what is under way is seen through, which takes an attempt's time at most."""
+        self._stopping = True
+        self.wake()
+
+    def close(self) -> None:
+        """End the loop, when no shift is on any more."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._asking.shutdown()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    async def _close(self) -> None:
+        for sender in self._senders.values():
+            await sender.close()
+
+    def _sender(self, proven: bool) -> Sender:
+        # Those of either standing have resolving threads of their own: a name that never resolves blocks one.
+        if proven not in self._senders:
+            resolver = PublicResolver(self._rules.allows)
+            self._senders[proven] = Sender(self._rules, self._timeout_s, resolver)
+        return self._senders[proven]
+
+    async def _shift(self, seconds: float) -> Counter[str]:
+        loop = asyncio.get_running_loop()
+        done: Counter[str] = Counter()
+        began = worked = loop.time()
+        self._shifts += 1
+        try:
+            while not self._stopping and loop.time() < began + seconds:
+                self._woken.clear()
+                parcels = await self._take()
+                for parcel in parcels:
+                    self._begin(parcel, done)
+                if parcels:
+                    worked = loop.time()
+                    continue
+                if not self._under_way and loop.time() > worked + LINGER_S:
+                    break
+                await self._wait(LOOK_S)
+        finally:
+            self._shifts -= 1
+        while self._under_way and (self._stopping or loop.time() < began + seconds):
+            await asyncio.wait(self._under_way, timeout=LOOK_S)
+        return done
+
+    async def _take(self) -> Sequence[Parcel]:
+        proven, unproven = self._free[True], self._free[False]
+        if not proven and not unproven:
+            return ()
+        return await self._ask(lambda: self._outbox.take(proven=self._free[True], unproven=self._free[False]))
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._woken.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _begin(self, parcel: Parcel, done: Counter[str]) -> None:
+        self._free[parcel.proven] -= 1
+        task = asyncio.create_task(self._deliver(parcel))
+        self._under_way.add(task)
+
+        def ended(task: asyncio.Task[str]) -> None:
+            self._under_way.discard(task)
+            self._free[parcel.proven] += 1
+            done[task.result()] += 1
+            self._woken.set()
+
+        task.add_done_callback(ended)
+
+    async def _deliver(self, parcel: Parcel) -> str:
+        outcome = await self._sender(parcel.proven).send(parcel)
+        jitter = random.random()  # noqa: S311  # spreads retries
+        until = time.monotonic() + TELL_S
+        while True:
+            try:
+                told = await self._ask(lambda: self._outbox.attempted(parcel, outcome, jitter))
+            except StoreUnavailable as error:
+                if time.monotonic() > until:
+                    log.warning("attempt_not_told", delivery=parcel.id, reason=str(error))
+                    return "untold"
+                await asyncio.sleep(LOOK_S)
+                continue
+            log.info(
+                "delivery_attempted",
+                delivery=parcel.id,
+                attempt=parcel.attempt,
+                outcome=told,
+                status=outcome.status,
+                error=outcome.error,
+                ms=outcome.ms,
+            )
+            return told
+
+    async def _ask(self, call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._asking, call)
