@@ -3,6 +3,7 @@
 import asyncio
 import random
 import socket
+import ssl
 import threading
 import time
 from collections import Counter
@@ -39,6 +40,7 @@ TELL_S: Final = 60.0
 
 
 T = TypeVar("T")
+LookUp = Callable[[str, int, socket.AddressFamily], list[ResolveResult]]
 
 
 class Refused(OSError):
@@ -48,9 +50,10 @@ class Refused(OSError):
 class PublicResolver(AbstractResolver):
     """Resolves a name once, and only if all its addresses are public; aiohttp connects to those and no others."""
 
-    def __init__(self, allows: Callable[[str], bool]) -> None:
-        """``allows``: whether the operator allows a host whatever it resolves to."""
+    def __init__(self, allows: Callable[[str], bool], look_up: LookUp | None = None) -> None:
+        """``allows``: whether a host is allowed whatever it resolves to. ``look_up``: the system by default."""
         self._allows = allows
+        self._look_up = look_up or system_look_up
         self._threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
 
     async def resolve(
@@ -58,7 +61,7 @@ class PublicResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Return addresses to connect to; raises Refused, or OSError when there are none."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, _look_up, host, port, family)
+        found = await loop.run_in_executor(self._threads, self._look_up, host, port, family)
         if not self._allows(host):
             for address in {one["host"] for one in found}:
                 if not is_public(ip_address(address)):
@@ -70,7 +73,8 @@ class PublicResolver(AbstractResolver):
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+def system_look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    """Resolve a name as the system does; blocks."""
     return [
         ResolveResult(hostname=host, host=str(address[0]), port=int(address[1]), family=kind, proto=proto, flags=0)
         for kind, _, proto, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
@@ -80,7 +84,11 @@ def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[Resolve
 class Sender:
     """Makes one attempt: one POST, without redirects, within a time."""
 
-    def __init__(self, rules: AddressRules, timeout_s: float, resolver: AbstractResolver) -> None:
+    def __init__(
+        self, rules: AddressRules, timeout_s: float, resolver: AbstractResolver, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """``tls``: whose certificates are believed; those of the system by default. Needs a running event loop."""
+        self._tls = tls or ssl.create_default_context()
         self._rules = rules
         self._timeout_s = timeout_s
         # Every attempt resolves anew and has a connection of its own. No proxies from the environment: no trust_env.
@@ -111,7 +119,7 @@ class Sender:
         url = yarl.URL(str(address), encoded=True)
         try:
             async with self._http.post(
-                url, data=parcel.body.encode(), headers=signed_headers(parcel), allow_redirects=False
+                url, data=parcel.body.encode(), headers=signed_headers(parcel), allow_redirects=False, ssl=self._tls
             ) as answer:
                 await _read(answer.content)
         except TimeoutError:
