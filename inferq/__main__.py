@@ -33,6 +33,10 @@ Ceiling = Annotated[int | None, typer.Option(min=0, help="Of each of its keys; 0
 tenants = typer.Typer(no_args_is_help=True, help="Weights and limits of tenants, and what they use.")
 app.add_typer(tenants, name="tenants")
 
+webhooks = typer.Typer(no_args_is_help=True, help="Secrets of webhooks, and deliveries given up for good.")
+app.add_typer(webhooks, name="webhooks")
+DeliveryName = Annotated[str, typer.Argument(help="The delivery, as the list names it.")]
+
 
 @app.callback()
 def main() -> None:
@@ -158,6 +162,40 @@ def requeue_dead_letter(run: Annotated[str, typer.Argument(help="The run, as the
     """Ask once more, as new jobs of the same tenants: a failed job stays failed."""
     for tenant, job in _operations().requeue(run):
         typer.echo(f"{tenant} {job}")
+
+
+@webhooks.command("rotate")
+def rotate_secret(
+    tenant: Annotated[str, typer.Argument(help="Whose webhooks are signed with it.")],
+    keep_old: Annotated[int, typer.Option(min=0, help="Seconds for which old secrets sign beside it.")] = 86_400,
+) -> None:
+    """Make a new signing secret and print it. It is shown once."""
+    typer.echo(_operations().rotate_secret(tenant, keep_old * 1000))
+
+
+@webhooks.command("dead")
+def list_dead_deliveries(count: Annotated[int, typer.Option(min=1, max=1000, help="The latest so many.")] = 50) -> None:
+    """List deliveries given up for good, with what was wrong at the last attempt."""
+    table = Table("delivery", "since", "tenant", "address", "attempts", "why", "last attempt")
+    for one in _operations().dead_deliveries(count):
+        last = one.attempts[-1].error or "" if one.attempts else ""
+        table.add_row(
+            one.id, _day(one.ended_ms or 0), one.tenant, one.url, str(len(one.attempts)), one.reason or "", last
+        )
+    Console().print(table)
+
+
+@webhooks.command("retry")
+def retry_delivery(delivery: DeliveryName) -> None:
+    """Deliver a dead letter after all; its address is enabled again."""
+    typer.echo(f"to be sent to {_operations().retry_delivery(delivery).url}")
+
+
+@webhooks.command("drop")
+def drop_delivery(delivery: DeliveryName) -> None:
+    """Forget a dead letter; its job can no longer deliver it."""
+    _operations().drop_delivery(delivery)
+    typer.echo(f"dropped {delivery}")
 
 
 def _operations() -> Operations:

@@ -29,7 +29,9 @@ Behaviour = Callable[[Received, BaseHTTPRequestHandler], int | None]
 
 
 class Receiver:
-    def __init__(self, behaviour: Behaviour | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, behaviour: Behaviour | None = None, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.got: list[Received] = []
         self.connections = 0
         self.behaviour: Behaviour = behaviour or (lambda _, __: 204)
@@ -62,7 +64,7 @@ class Receiver:
             def handle_error(self, *_: Any) -> None:
                 return  # the sender may hang up
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((host, 0), Handler)
         if tls:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
@@ -80,8 +82,10 @@ class Receiver:
 
 
 @contextlib.contextmanager
-def receiving(behaviour: Behaviour | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
-    receiver = Receiver(behaviour, tls)
+def receiving(
+    behaviour: Behaviour | None = None, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+) -> Iterator[Receiver]:
+    receiver = Receiver(behaviour, tls, host)
     try:
         yield receiver
     finally:

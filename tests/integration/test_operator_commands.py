@@ -3,9 +3,11 @@
 from redis import Redis
 
 from inferq.keys import key
+from inferq.outbox import Outbox, Outcome
 from inferq.run_store import RunStore
 from inferq.scripts import Scripts
 from inferq.settings import Settings
+from inferq.webhook_secrets import check_secret
 from tests.conftest import api_client
 from tests.integration.test_keys_command import run
 
@@ -34,8 +36,37 @@ def test_an_operator_pauses_purges_and_asks_a_dead_letter_again(settings: Settin
         assert redis.zcard(key("queue", engine)) == 0
 
 
+def test_an_operator_makes_secrets_and_looks_after_dead_deliveries(settings: Settings, redis: Redis) -> None:
+    key = run(settings, "keys", "create", "acme").stdout.strip()
+    secret = run(settings, "webhooks", "rotate", "acme").stdout.strip()
+    assert check_secret(secret) == secret
+    outbox = Outbox(Scripts(redis), timeout_s=1.0, waits_s=())
+    with api_client(settings, key) as client:
+        for event in ("retry", "drop"):
+            webhook = {"url": f"https://{event}.example.com/hook"}
+            job = client.post("/v1/jobs", json={"prompt": event, "webhook": webhook}).json
+            client.post(job["urls"]["cancel"])
+            (parcel,) = outbox.take(proven=1, unproven=1)
+            failed = Outcome(good=False, ms=1, error="No connection: it is not there.")
+            assert outbox.attempted(parcel, failed, 0.5) == "dead"
+            listed = run(settings, "webhooks", "dead").stdout
+            assert all(word in listed for word in (parcel.id, webhook["url"], "acme", "No connection"))
+            done = run(settings, "webhooks", event, parcel.id)
+            assert done.returncode == 0
+            assert parcel.id not in run(settings, "webhooks", "dead").stdout
+            left = client.get(job["urls"]["deliveries"]).json["data"]
+            assert [one["status"] for one in left] == (["pending"] if event == "retry" else [])
+            for taken in outbox.take(proven=9, unproven=9):
+                outbox.attempted(taken, Outcome(good=True, ms=1, status=200), 0.5)
+
+
 def test_what_is_not_there_is_said_in_a_sentence(settings: Settings, redis: Redis) -> None:
-    for command in (("pause", "nowhere"), ("dead-letters", "requeue", "nothing")):
+    for command in (
+        ("pause", "nowhere"),
+        ("dead-letters", "requeue", "nothing"),
+        ("webhooks", "retry", "nothing"),
+        ("webhooks", "drop", "nothing"),
+    ):
         done = run(settings, *command)
         assert done.returncode == 1
         assert done.stderr.startswith("inferq: there is no ")

@@ -33,6 +33,14 @@ def test_env_example_names_every_setting_with_its_default(monkeypatch: pytest.Mo
         ("API_PORT", "70000"),
         ("BOOTSTRAP_API_KEY", "hunter2"),
         ("DRAIN_GRACE", "-1"),
+        ("WEBHOOK_PORTS", "https"),
+        ("WEBHOOK_PORTS", "443,70000"),
+        ("WEBHOOK_RETRIES", "5,soon"),
+        ("WEBHOOK_RETRIES", "5,-1"),
+        ("WEBHOOK_RETRIES", "nan"),
+        ("WEBHOOK_ALLOWED_HOSTS", "http://localhost"),
+        ("BOOTSTRAP_WEBHOOK_SECRET", "whsec_c2hvcnQ="),
+        ("BOOTSTRAP_WEBHOOK_SECRET", "hunter2"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
