@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from bench import fairness, latency, overload, scale, simulation, spike, throughput, waiters
+from bench import fairness, latency, overload, scale, simulation, spike, throughput, waiters, webhooks
 from workers.timing import Timing
 
 console = Console()
@@ -130,4 +130,19 @@ def print_simulation(timing: Timing, rows: list[simulation.Row]) -> None:
         table.add_row(
             *(str(one) for one in load), f"{row.measured_s:.2f}", f"{row.predicted_s:.2f}", f"{row.ratio:.2f}"
         )
+    console.print(table)
+
+
+def print_webhooks(timing: webhooks.Timing, rows: list[webhooks.Throughput]) -> None:
+    """Print how soon receivers were told, and what the engine did meanwhile."""
+    table = Table(
+        "told beside as many receivers that hang", "p50 s", "p99 s", "longest s", "keeper MiB before", "after"
+    )
+    figures = (timing.p50_s, timing.p99_s, timing.longest_s)
+    memory = (timing.keeper_before_mib, timing.keeper_after_mib)
+    table.add_row(str(timing.events), *(f"{one:.2f}" for one in figures), *(f"{one:.0f}" for one in memory))
+    console.print(table)
+    table = Table("receivers", "tokens/s", "lowest", "highest")
+    for row in rows:
+        table.add_row(row.receivers, f"{row.tokens_per_s:,.0f}", f"{row.lowest:,.0f}", f"{row.highest:,.0f}")
     console.print(table)

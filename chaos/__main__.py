@@ -33,6 +33,7 @@ SCENES: Final = {
     "network": scenarios.bad_network,
     "poison": scenarios.poison,
     "restarts": scenarios.restart_everything,
+    "webhooks": scenarios.deliver,
 }
 #: Bytes of Redis memory a forgotten job may still take: its tombstone, which answers 410 for a week.
 TOMBSTONE_BYTES: Final = 300

@@ -40,6 +40,10 @@ class Clients:
         self._rate = 0.0
         self._pump: asyncio.Task[None] | None = None
         self.scene = ""
+        #: Jobs with a webhook whose deliveries have not all ended, as far as their clients know.
+        self.telling: set[str] = set()
+        #: What the service says of the deliveries of jobs, once they have ended.
+        self.logs: dict[str, list[dict[str, Any]]] = {}
 
     async def start(self) -> None:
         """Open for business."""
@@ -70,9 +74,19 @@ class Clients:
             await asyncio.sleep(0.2)
         return True
 
-    def submit(self, prompt: str, *, kind: str = "plain", max_tokens: int = 64) -> None:
-        """Send one client with one job."""
-        task = asyncio.create_task(self._one(self.scene, prompt, kind, max_tokens))
+    async def told(self, seconds: float) -> bool:
+        """Wait until every delivery has ended, as the service says; False after ``seconds``."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        while self.telling:
+            if loop.time() > until:
+                return False
+            await asyncio.sleep(0.2)
+        return True
+
+    def submit(self, prompt: str, *, kind: str = "plain", max_tokens: int = 64, webhook: str | None = None) -> None:
+        """Send one client with one job; ``webhook``: the address that is to be told of its end."""
+        task = asyncio.create_task(self._one(self.scene, prompt, kind, max_tokens, webhook))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -95,9 +109,11 @@ class Clients:
                 return kind
         return "plain"
 
-    async def _one(self, scene: str, prompt: str, kind: str, max_tokens: int) -> None:
+    async def _one(self, scene: str, prompt: str, kind: str, max_tokens: int, webhook: str | None) -> None:
         body: dict[str, Any] = {"prompt": prompt, "max_tokens": max_tokens, "result_ttl_s": self._ttl_s}
         body["temperature"] = 0
+        if webhook:
+            body["webhook"] = {"url": webhook}
         if kind == "hurried":
             body["deadline"] = {"total_s": 1.5}
         try:
@@ -111,6 +127,8 @@ class Clients:
         job = answer["id"]
         expected = " ".join(simulated_words(prompt, 0, max_tokens)) if self._simulated else None
         self._ledger.accepted(job, scene=scene, kind=kind, expected=expected)
+        if webhook:
+            self.telling.add(job)
         if kind == "cancelled":
             await asyncio.sleep(self._dice.uniform(0, 2))
             with contextlib.suppress(*TROUBLE):
@@ -123,10 +141,26 @@ class Clients:
             self._ledger.vanished(job)
             return
         self._ledger.ended(job, found)
+        if job in self.telling:
+            self.logs[job] = await self._delivered(job)
+            self.telling.discard(job)
         await asyncio.sleep(self._dice.uniform(0.1, 0.5) * self._ttl_s)
         again = await self._ask(job, wait=False)
         if again is not None:  # it may have been kept long enough meanwhile
             self._ledger.seen_again(job, again)
+
+    async def _delivered(self, job: str) -> list[dict[str, Any]]:
+        """Ask until the deliveries of a job have ended; returns what the service says of them."""
+        while True:
+            try:
+                status, body = await self._call("GET", f"/v1/jobs/{job}/deliveries")
+            except TROUBLE:
+                status, body = 0, {}
+            if status in (404, 410):
+                return []
+            if status == 200 and all(one["status"] in ("delivered", "dead") for one in body["data"]):
+                return list(body["data"])
+            await asyncio.sleep(RETRY_S)
 
     async def _ask(self, job: str, *, wait: bool) -> dict[str, Any] | None:
         """Ask until the job has ended; None when the service does not know it (any more)."""

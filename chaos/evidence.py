@@ -26,11 +26,14 @@ STAY: Final = (
     "slot:",
     "cache:",
     "celery:",
+    "receiver:",
 )
 #: Keys of an engine that must be empty when no job is left.
 EMPTY: Final = ("queue", "struck", "solitary", "arrivals", "flows", "paces", "waiting_jobs", "active")
 #: A tenant's usage by day, and what its Idempotency-Keys have made, are kept longer than its jobs.
-KEPT_APART: Final = re.compile(r"tenant:[^:]*(:usage:|:idempotency:|$)")
+KEPT_APART: Final = re.compile(r"tenant:[^:]*(:usage:|:idempotency:|:webhook-secrets$|$)")
+#: What receivers are to be told, in lines that must be empty.
+UNTOLD: Final = (":due", ":sending")
 
 
 @dataclass
@@ -66,6 +69,7 @@ def leftovers(redis: "Redis", engine: str) -> list[str]:
     names = list(redis.scan_iter(f"{PREFIX}*", count=1000))
     found = [n for n in names if not n.removeprefix(PREFIX).startswith(STAY) and not KEPT_APART.search(n)]
     found += [name for name in names if name.endswith(":aboard") and redis.scard(name)]
+    found += [name for name in names if name.endswith(UNTOLD)]
     found += [key(name, engine) for name in EMPTY if redis.exists(key(name, engine))]
     return sorted(found)
 

@@ -23,8 +23,11 @@ from deploy.local.redis_binary import find_redis_server
 from deploy.local.stack import free_port, status
 from inferq.keys import key
 from inferq.settings import Settings, environment_for
+from inferq.webhook_secrets import new_secret
 
 API_KEY: Final = "iq_chaos_notasecret"
+#: Addresses of the loopback network, each a receiver of webhooks.
+RECEIVERS: Final = [f"127.0.9.{number}" for number in range(1, 21)]
 #: Seconds between looks of the supervisor.
 LOOK_S: Final = 0.2
 #: Seconds anything may take to be ready.
@@ -71,6 +74,10 @@ class Fleet:
             "rate_limit": 1_000_000,
             "poll_rate_limit": 10_000_000,
             "bootstrap_api_key": API_KEY,
+            "bootstrap_webhook_secret": new_secret(),
+            "webhook_allowed_hosts": ",".join(RECEIVERS),
+            "webhook_timeout": 2.0,
+            "webhook_retries": ",".join(["0.5", "1", "1", "2", "2", *["3"] * 15]),
             "log_format": "json",
             **changes,
         }
