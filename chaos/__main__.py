@@ -14,6 +14,7 @@ from rich.console import Console
 
 from chaos import scenarios
 from chaos.clients import Clients
+from chaos.deliveries import deliver
 from chaos.evidence import leftovers, read_outcomes
 from chaos.fleet import API_KEY, Fleet
 from chaos.ledger import Ledger
@@ -33,7 +34,7 @@ SCENES: Final = {
     "network": scenarios.bad_network,
     "poison": scenarios.poison,
     "restarts": scenarios.restart_everything,
-    "webhooks": scenarios.deliver,
+    "webhooks": deliver,
 }
 #: Bytes of Redis memory a forgotten job may still take: its tombstone, which answers 410 for a week.
 TOMBSTONE_BYTES: Final = 300
