@@ -33,6 +33,11 @@ MOST_READ: Final = 65_536
 RESOLVERS: Final = 32
 #: Seconds after which a courier looks by itself: timers in Redis wake nobody.
 LOOK_S: Final = 0.5
+#: Seconds after which an attempt at a proven receiver gives its place to the next, and goes on beside it: when many
+#: that have answered till now begin to hang together, the others need not wait until that has been noticed.
+SLOW_S: Final = 1.0
+#: Times as many attempts as there are places that may be under way, the slow ones included.
+MOST_TIMES: Final = 4
 #: Seconds a shift without work lasts, so that what comes soon needs no bell.
 LINGER_S: Final = 2.0
 #: Seconds for which the outcome of an attempt is told to a Redis that does not answer.
@@ -198,6 +203,7 @@ class Courier:
         self._rules = rules
         self._timeout_s = timeout_s
         self._free = {True: room, False: room}
+        self._most = MOST_TIMES * room
         self._stopping = False
         self._shifts = 0
         self._under_way: set[asyncio.Task[str]] = set()
@@ -223,6 +229,10 @@ class Courier:
         Blocks. Raises StoreUnavailable.
         """
         return dict(asyncio.run_coroutine_threadsafe(self._shift(seconds), self._loop).result())
+
+    def has_more(self) -> bool:
+        """Whether something can be sent that nobody has been told of; raises StoreUnavailable."""
+        return self._outbox.lacks_bell()
 
     def stop(self) -> None:
         """Take nothing more; what is under way is seen through, which takes an attempt's time at most."""
@@ -276,10 +286,11 @@ class Courier:
         return done
 
     async def _take(self) -> Sequence[Parcel]:
-        proven, unproven = self._free[True], self._free[False]
+        left = self._most - len(self._under_way)
+        proven, unproven = min(self._free[True], max(0, left - self._free[False])), self._free[False]
         if not proven and not unproven:
             return ()
-        return await self._ask(lambda: self._outbox.take(proven=self._free[True], unproven=self._free[False]))
+        return await self._ask(lambda: self._outbox.take(proven=proven, unproven=unproven))
 
     async def _wait(self, seconds: float) -> None:
         try:
@@ -291,12 +302,22 @@ class Courier:
         self._free[parcel.proven] -= 1
         task = asyncio.create_task(self._deliver(parcel))
         self._under_way.add(task)
+        held = True
+
+        def leave() -> None:
+            nonlocal held
+            self._free[parcel.proven] += held
+            held = False
+            self._woken.set()
+
+        slow = asyncio.get_running_loop().call_later(SLOW_S, leave) if parcel.proven else None
 
         def ended(task: asyncio.Task[str]) -> None:
+            if slow:
+                slow.cancel()
             self._under_way.discard(task)
-            self._free[parcel.proven] += 1
+            leave()
             done[task.result()] += 1
-            self._woken.set()
 
         task.add_done_callback(ended)
 

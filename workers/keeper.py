@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
-from celery.signals import setup_logging, worker_init, worker_ready, worker_shutting_down
+from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
 from inferq.errors import InferqError, StoreUnavailable
@@ -50,13 +50,18 @@ _couriers: list[Courier] = []
 def deliver() -> dict[str, int]:
     """Send what can be sent until there is nothing for a while. The result counts outcomes."""
     (courier,) = _couriers
+    # A second shift would only take turns with the first.
+    if courier.on_shift():
+        return {}
     try:
-        # A second shift would only take turns with the first.
-        return {} if courier.on_shift() else courier.shift(SHIFT_S)
+        done = courier.shift(SHIFT_S)
+        if not _stop.is_set() and courier.has_more():
+            ring_keepers(app)
     except StoreUnavailable as error:
         # What was taken is sent, or under a lease; the next tick rings again.
         log.warning("bell_in_vain", reason=str(error))
         return {}
+    return done
 
 
 def sweep_forever(sweeps: Sweeps, bells: Bells, outbox: Outbox, stop: threading.Event) -> None:
@@ -111,3 +116,9 @@ def _end(**_: Any) -> None:
     _stop.set()
     for courier in _couriers:
         courier.stop()
+
+
+@worker_shutdown.connect
+def _close(**_: Any) -> None:
+    for courier in _couriers:
+        courier.close()

@@ -23,7 +23,9 @@ local function take(receiver)
     looked = looked + 1
     redis.call('ZREM', K.due(receiver), id)
     local d = record(K.delivery(id))
-    if d.job ~= '' and redis.call('HEXISTS', K.disabled(d.tenant), d.url) == 1 then
+    if not d then
+      -- Erased: what is left of it is its place in the line.
+    elseif d.job ~= '' and redis.call('HEXISTS', K.disabled(d.tenant), d.url) == 1 then
       redis.call('HSET', K.delivery(id), 'reason', 'disabled')
       end_delivery(id, d, 'dead', now)
     elseif now - d.since_ms > patience then

@@ -149,6 +149,33 @@ def test_receivers_that_hang_delay_no_others(redis: Redis, redis_server: RedisSe
         release.set()
 
 
+def test_receivers_that_begin_to_hang_together_delay_no_others(
+    redis: Redis, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """They have all answered till now, so each gets four at once: more than a keeper has places."""
+    settings = webhook_settings(redis_server.url, webhook_concurrency=8)
+    release, outage = threading.Event(), threading.Event()
+    hanging, well = HOSTS[:5], HOSTS[5:10]
+
+    def moody(received: Received, _: BaseHTTPRequestHandler) -> int:
+        if outage.is_set() and received.headers["host"].split(":")[0] in hanging:
+            release.wait(60)
+        return 204
+
+    with receiving(moody, host="0.0.0.0") as receiver, stack(settings, tmp_path) as processes:
+        processes.keeper()
+        sender = Sender(redis, settings)
+        first = [sender.send(f"http://{host}:{receiver.port}/") for host in [*hanging, *well]]
+        until(lambda: all(sender.log(job).status == "delivered" for job in first), 30, "all have proved themselves")
+        outage.set()
+        for host in hanging * 4:
+            sender.send(f"http://{host}:{receiver.port}/")
+        until(lambda: len(receiver.got) >= len(first) + 8, 30, "all places are taken")
+        good = [sender.send(f"http://{host}:{receiver.port}/") for host in well]
+        until(lambda: all(sender.log(job).status == "delivered" for job in good), 10, "the others have theirs")
+        release.set()
+
+
 def test_a_keeper_told_to_stop_sees_its_attempts_through(
     redis: Redis, redis_server: RedisServer, tmp_path: Path
 ) -> None:

@@ -104,7 +104,7 @@ def test_an_error_reads_the_same_in_the_payload_and_in_the_job(
     failed = submit(client, prompt="fails", webhook={"url": receiver.url})
     worker.store.fail(worker.claim(), code="prompt_too_long", message="too long", retryable=False)
     expired = submit(client, prompt="late", webhook={"url": receiver.url}, deadline={"start_within_s": 0.001})
-    until(lambda: worker.store.claim("slot")[0] is None)
+    until(lambda: Scripts(redis)("expire", 10), what="its deadline has passed")
     for job, event in ((failed, "failed"), (expired, "expired")):
         read = client.get(job["urls"]["self"]).json
         body = json.loads(redis.hget(key("delivery", f"msg_{job['id']}_{event}"), "body") or "")
