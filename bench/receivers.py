@@ -30,8 +30,15 @@ class Arrival:
 class Receivers:
     """One server on many addresses of the loopback network, each a receiver of its own to inferq."""
 
-    def __init__(self, secret: str, hosts: Sequence[str], answer: Callable[[str], int | None]) -> None:
-        """``answer``: the status a host answers with; None: it hangs."""
+    def __init__(
+        self,
+        secret: str,
+        hosts: Sequence[str],
+        answer: Callable[[str], int | None],
+        delay_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """``answer``: the status a host answers with; None: it hangs. ``delay_s``: seconds until it answers."""
+        self._delay_s = delay_s
         self.hosts = list(hosts)
         self.port = 0
         self.arrived: list[Arrival] = []
@@ -76,6 +83,8 @@ class Receivers:
         )
         if status is None:
             await self._closing.wait()
+        else:
+            await asyncio.sleep(self._delay_s())
         return web.Response(status=status or 503)
 
     def _signed(self, body: bytes, request: web.Request) -> bool:

@@ -15,7 +15,12 @@ async def deliver(stage: Stage) -> None:
     fleet, scale, dice, clients = stage.fleet, stage.scale, stage.dice, stage.clients
     secret = fleet.settings.bootstrap_webhook_secret
     assert secret  # noqa: S101  # the fleet has one
-    receivers = Receivers(secret.get_secret_value(), RECEIVERS, lambda _: 500 if dice.random() < 0.1 else 204)
+    receivers = Receivers(
+        secret.get_secret_value(),
+        RECEIVERS,
+        lambda _: 500 if dice.random() < 0.1 else 204,
+        lambda: dice.uniform(0.0, 0.5),  # so that most kills find something under way
+    )
     await receivers.start()
     killed = {"keeper": 0, "redis": 0}
     try:
@@ -23,7 +28,7 @@ async def deliver(stage: Stage) -> None:
             for number in range(1, scale.deliverer_kills + 1):
                 for place in range(scale.deliveries // scale.deliverer_kills):
                     clients.submit(f"told {number} {place} {dice.random()}", max_tokens=2, webhook=receivers.url(place))
-                await asyncio.sleep(dice.uniform(0.3, 1.5))
+                await asyncio.sleep(dice.uniform(0.1, 0.8))
                 fleet.kill(dice.choice(fleet.keepers))
                 killed["keeper"] += 1
                 if number * scale.outbox_redis_kills // scale.deliverer_kills > killed["redis"]:
@@ -39,7 +44,8 @@ async def deliver(stage: Stage) -> None:
     seen: dict[str, list[Arrival]] = {}
     for arrival in receivers.arrived:
         seen.setdefault(arrival.id, []).append(arrival)
-    stage.say(f"  {len(events)} events, {len(receivers.arrived)} attempts at receivers")
+    cut = len([one for log in logs.values() for one in log["attempts"] if not one["status_code"]])
+    stage.say(f"  {len(events)} events, {len(receivers.arrived)} attempts at receivers, {cut} cut off by kills")
     stage.targets += [
         exactly("keepers killed while there were webhooks to send", killed["keeper"], scale.deliverer_kills),
         exactly("times Redis was killed meanwhile", killed["redis"], scale.outbox_redis_kills),
