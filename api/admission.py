@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import structlog
 from flask import Response, after_this_request
@@ -92,7 +93,7 @@ def admit(
         submission = replace(
             submission,
             idempotency=_digest(idempotency_key),
-            body=_digest(json.dumps([body.model_dump(mode="json"), str(cache)], sort_keys=True)),
+            body=_digest(json.dumps([_repeatable(body), str(cache)], sort_keys=True)),
         )
     if body.webhook is not None:
         submission = replace(
@@ -211,6 +212,11 @@ def _refusal(submission: Submission, answer: Answer, forwarded: str) -> Problem:
         case "full", (what, wait_ms):
             # When a tenth of what waits has been worked off there is room, and not only for the quickest.
             return _busy(f"As many {what} wait already as the queue may hold.", wait_ms / 10_000)
+    return no_memory()
+
+
+def no_memory() -> Problem:
+    """Return why nothing new is stored now."""
     return _busy("The job store is nearly full; reads and cached answers go on.", -1)
 
 
@@ -243,6 +249,11 @@ def webhook_refusal(outcome: str, field: str) -> Problem:
     }[outcome]
     code = {"no_secret": "no-webhook-secret", "disabled": "webhook-disabled"}[outcome]
     return Problem(422, code, f"{field}: {message}.", errors=[{"field": field, "message": message}])
+
+
+def _repeatable(body: JobRequest) -> dict[str, Any]:
+    """Return what makes a body the same as another; a field that came later counts only when it is used."""
+    return body.model_dump(mode="json", exclude=None if body.webhook else {"webhook"})
 
 
 def _digest(text: str) -> str:

@@ -4,7 +4,7 @@ import time
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.admission import checked_address, webhook_refusal
+from api.admission import checked_address, no_memory, webhook_refusal
 from api.callers import accept, caller_of
 from api.errors import Problem
 from api.jobs import checked, validated
@@ -51,6 +51,8 @@ def ping() -> Response:
         answer = accept(svc.jobs.ping(caller, name, url))
         if answer.outcome == "no_secret":
             raise webhook_refusal("no_secret", "url")
+        if answer.outcome == "no_memory":
+            raise no_memory()
         (delivery,) = answer.rest[0]
         while ended is not None and not delivery.ended_ms and (left := until - time.monotonic()) > 0:
             ended.wait(left)
@@ -67,5 +69,8 @@ def rotate() -> Response:
     svc, caller = services(), caller_of(request)
     body = validated(svc, caller, RotateRequest, request)
     secret = new_secret()
-    (old_end,) = accept(svc.jobs.rotate_secret(caller, secret, body.keep_old_s * 1000)).rest
+    answer = accept(svc.jobs.rotate_secret(caller, secret, body.keep_old_s * 1000))
+    if answer.outcome == "no_memory":
+        raise no_memory()
+    (old_end,) = answer.rest
     return jsonify({"object": "webhook_secret", "secret": secret, "old_secrets_end_at": instant(old_end)})

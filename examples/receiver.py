@@ -34,8 +34,8 @@ def create_app(secret: str, database: str = "events.sqlite") -> Flask:
         try:
             # The signature covers the bytes as they came: verify before anything is parsed.
             event = webhook.verify(request.get_data(), dict(request.headers))
-        except WebhookVerificationError as error:
-            return str(error), 401
+        except (WebhookVerificationError, ValueError):  # ValueError: what came is no text, or no base64
+            return "not signed by inferq", 401
         with closing(sqlite3.connect(database)) as events, events:
             # One transaction: the event counts as handled if, and only if, what it caused is stored.
             first = events.execute(

@@ -227,7 +227,10 @@ class JobStore:
         return _delivered(self._scripts("deliveries", self._poll(caller, job=job_id, again=delivery_id)))
 
     def ping(self, caller: Credential, delivery_id: str, url: str) -> Answer:
-        """Send a test event; outcomes: unauthorized, limited, no_secret, deliveries (``rest``: list of it alone)."""
+        """Send a test event.
+
+        Outcomes: unauthorized, limited, no_secret, no_memory, deliveries (``rest``: list of it alone).
+        """
         fields = {**self._caller(caller, self._limits.requests, request=delivery_id), "id": delivery_id, "url": url}
         return _delivered(self._scripts("ping", _json(fields)))
 
@@ -238,7 +241,7 @@ class JobStore:
     def rotate_secret(self, caller: Credential, secret: str, keep_ms: int) -> Answer:
         """Sign with ``secret`` from now on, and with those there were for ``keep_ms`` more.
 
-        Outcomes: unauthorized, limited, rotated (``rest``: instant in ms at which the old ones end, or None).
+        Outcomes: unauthorized, limited, no_memory, rotated (``rest``: when the old ones end, in ms, or None).
         """
         return _answer(self._scripts("rotate_secret", self._poll(caller), "", secret, keep_ms))
 

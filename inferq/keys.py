@@ -59,7 +59,9 @@ KEYS: Final[dict[str, str]] = {
     "api_keys": PREFIX + "keys",  # set: ids of all API keys
     "window": PREFIX + "window:{}:{}",  # sorted set: request id by instant (ms), one sliding window of one key
     # -- webhooks
-    "receivers": PREFIX + "receivers:{}",  # sorted set: receiver, by standing, by the instant (ms) of its next try
+    "turns": PREFIX + "turns:{}",  # sorted set: tenant by the instant (ms) of its turn to be sent for, by standing
+    "receivers": PREFIX
+    + "receivers:{}:{}",  # sorted set: a tenant's receivers of a standing by their next instant (ms)
     "receiver": PREFIX + "receiver:{}",  # hash: how a receiver (tenant and origin) has answered lately; its breaker
     "due": PREFIX + "receiver:{}:due",  # sorted set: waiting delivery by the instant (ms) of its next attempt
     "sending": PREFIX + "receiver:{}:sending",  # sorted set: delivery under way by the instant (ms) its lease ends
@@ -67,7 +69,7 @@ KEYS: Final[dict[str, str]] = {
     "attempts": PREFIX + "delivery:{}:attempts",  # hash: JSON of each attempt, by its number
     "dead_deliveries": PREFIX + "dead-deliveries",  # sorted set: delivery given up by the instant (ms) of that
     "webhook_secrets": PREFIX + "tenant:{}:webhook-secrets",  # sorted set: secret by the instant (ms) it ends, or inf
-    "disabled": PREFIX + "tenant:{}:disabled-webhooks",  # hash: address that said 410 Gone, and when (ms)
+    "disabled": PREFIX + "tenant:{}:disabled-webhooks",  # sorted set: address that said 410 Gone, by when (ms)
     # -- completions (on CACHE_REDIS_URL when that is another server)
     "cache": PREFIX + "cache:{}:{}",  # string: JSON of a completion, by scope (tenant or "shared") and fingerprint
     # -- channels (nothing stored)

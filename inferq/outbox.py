@@ -15,7 +15,7 @@ REASONS: Final = {
     "gone": "The receiver answered 410 Gone: the address is disabled.",
     "disabled": "The address is disabled: it answered 410 Gone before.",
     "retries": "No attempt succeeded.",
-    "too_late": "The receiver did not answer for so long that no further attempt is made.",
+    "too_late": "No attempt has succeeded for so long that no further one is made.",
 }
 
 
@@ -37,7 +37,7 @@ class Outcome:
     """How an attempt went: in ms, with the status code if there was one, and in words what was wrong.
 
     ``down``: the receiver as a whole seems to be, so others that wait for it may be spared the try.
-    ``retry_ms``: its Retry-After.
+    ``unsent``: it was not asked at all. ``retry_ms``: its Retry-After.
     """
 
     good: bool
@@ -46,6 +46,7 @@ class Outcome:
     error: str | None = None
     gone: bool = False
     down: bool = False
+    unsent: bool = False
     retry_ms: int | None = None
 
 
@@ -123,15 +124,18 @@ class Outbox:
         # A receiver's breaker may hold a delivery back for longer than its schedule; a day more, and it is given up.
         self._patience_ms = round(1000 * (1.1 * sum(waits_s) + 86_400))
 
-    def take(self, *, proven: int, unproven: int) -> list[Parcel]:
-        """Take what can be sent now, so many at most by the receivers' standing; raises StoreUnavailable."""
+    def take(self, *, proven: int, unproven: int) -> tuple[list[Parcel], bool]:
+        """Take what can be sent now, so many at most by the receivers' standing; raises StoreUnavailable.
+
+        Returns parcels, and whether there may be more although there was room.
+        """
         room = (min(proven, BATCH), min(unproven, BATCH))
-        return [
+        taken, more = self._scripts("take_deliveries", *room, self._lease_ms, self._patience_ms)
+        parcels = [
             Parcel(id=name, attempt=number, url=url, body=body, secrets=tuple(secrets), proven=bool(proven))
-            for name, number, url, body, secrets, proven in self._scripts(
-                "take_deliveries", *room, self._lease_ms, self._patience_ms
-            )
+            for name, number, url, body, secrets, proven in taken
         ]
+        return parcels, bool(more)
 
     def attempted(self, parcel: Parcel, outcome: Outcome, jitter: float) -> str:
         """Note how an attempt went; returns delivered, again, dead, late or forgotten. Raises StoreUnavailable.
@@ -142,6 +146,7 @@ class Outbox:
             "good": outcome.good,
             "gone": outcome.gone,
             "down": outcome.down,
+            "unsent": outcome.unsent,
             "ms": outcome.ms,
             "status": outcome.status,
             "error": outcome.error,

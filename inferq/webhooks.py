@@ -6,6 +6,7 @@ attempt, by whoever connects.
 """
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -23,6 +24,10 @@ ENDS: Final[tuple[Event, ...]] = ("completed", "failed", "cancelled", "expired")
 MAX_URL: Final = 2000
 
 _URL: Final = TypeAdapter(HttpUrl)
+#: A name of several labels whose last one is not a number.
+_PUBLIC_NAME: Final = re.compile(r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)+(?!\d+\.?$)[a-z0-9-]{1,63}\.?")
+#: Names that lead nowhere outside (RFC 6761, RFC 6762, ICANN's reserved .internal).
+_INSIDE: Final = (".localhost", ".local", ".internal")
 #: Public IPv6 as IANA has given it out; what embeds an IPv4 address or names a relay lies inside and is taken out.
 _IPV6: Final = ipaddress.ip_network("2000::/3")
 _IPV6_NOT: Final = tuple(
@@ -76,8 +81,6 @@ class AddressRules:
 
         The text is read as browsers read it (WHATWG), so that every spelling of an address is seen as what it is.
         """
-        if len(url) > MAX_URL:
-            raise BadAddress(f"may have at most {MAX_URL} characters")
         if any(ord(character) <= 0x20 or character in "\\\x7f" for character in url):
             raise BadAddress("must not contain spaces, control characters or backslashes")
         try:
@@ -93,7 +96,12 @@ class AddressRules:
         is_open = self.allows(host)
         if not is_open:
             self._closed(read.scheme, host, port)
-        return Address(scheme=read.scheme, host=host, port=port, path=read.path or "/", query=read.query, open=is_open)
+        address = Address(
+            scheme=read.scheme, host=host, port=port, path=read.path or "/", query=read.query, open=is_open
+        )
+        if len(str(address)) > MAX_URL:
+            raise BadAddress(f"may have at most {MAX_URL} characters, those outside ASCII percent-encoded")
+        return address
 
     def _closed(self, scheme: str, host: str, port: int) -> None:
         if scheme != "https" and not self._http:
@@ -103,8 +111,8 @@ class AddressRules:
         try:
             literal = ipaddress.ip_address(host.strip("[]"))
         except ValueError:
-            if "." not in host.rstrip(".") or host.rstrip(".").endswith((".localhost", ".local", ".internal")):
-                raise BadAddress(f"must name a host on the public internet, not {host}") from None
+            if not _PUBLIC_NAME.fullmatch(host) or len(host) > 253 or host.rstrip(".").endswith(_INSIDE):
+                raise BadAddress(f"must name a host on the public internet, not {host[:100]}") from None
         else:
             if not is_public(literal):
                 raise BadAddress(f"must name a host on the public internet, not {literal}")
@@ -113,8 +121,8 @@ class AddressRules:
 def is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Whether an address is one of the public internet's own, not private, special, or another in disguise."""
     if isinstance(address, ipaddress.IPv6Address):
-        if address not in _IPV6 or address.scope_id or any(address in network for network in _IPV6_NOT):
+        if address not in _IPV6 or any(address in network for network in _IPV6_NOT):
             return False
     elif address in _IPV4_NOT:
         return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    return address.is_global and not address.is_multicast

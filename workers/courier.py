@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,6 +18,7 @@ import aiohttp
 import structlog
 import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import AsyncResolver
 from standardwebhooks import Webhook
 
 from inferq import __version__
@@ -29,8 +30,6 @@ log = structlog.get_logger()
 
 #: Bytes of an answer that are read.
 MOST_READ: Final = 65_536
-#: Threads that ask the system to resolve names, for each standing.
-RESOLVERS: Final = 32
 #: Seconds after which a courier looks by itself: timers in Redis wake nobody.
 LOOK_S: Final = 0.5
 #: Seconds after which an attempt at a proven receiver gives its place to the next, and goes on beside it: when many
@@ -45,7 +44,6 @@ TELL_S: Final = 60.0
 
 
 T = TypeVar("T")
-LookUp = Callable[[str, int, socket.AddressFamily], list[ResolveResult]]
 
 
 class Refused(OSError):
@@ -55,18 +53,19 @@ class Refused(OSError):
 class PublicResolver(AbstractResolver):
     """Resolves a name once, and only if all its addresses are public; aiohttp connects to those and no others."""
 
-    def __init__(self, allows: Callable[[str], bool], look_up: LookUp | None = None) -> None:
-        """``allows``: whether a host is allowed whatever it resolves to. ``look_up``: the system by default."""
+    def __init__(self, allows: Callable[[str], bool], names: AbstractResolver | None = None) -> None:
+        """``allows``: whether a host is allowed whatever it resolves to.
+
+        ``names``: who resolves; by default c-ares, as the system is configured: a slow name server holds no thread.
+        """
         self._allows = allows
-        self._look_up = look_up or system_look_up
-        self._threads = ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolver")
+        self._names = names or AsyncResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Return addresses to connect to; raises Refused, or OSError when there are none."""
-        loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, self._look_up, host, port, family)
+        found = await self._names.resolve(host, port, family)
         if not self._allows(host):
             for address in {one["host"] for one in found}:
                 if not is_public(ip_address(address)):
@@ -74,16 +73,8 @@ class PublicResolver(AbstractResolver):
         return found
 
     async def close(self) -> None:
-        """Let go of the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def system_look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
-    """Resolve a name as the system does; blocks."""
-    return [
-        ResolveResult(hostname=host, host=str(address[0]), port=int(address[1]), family=kind, proto=proto, flags=0)
-        for kind, _, proto, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-    ]
+        """Let go of what resolves."""
+        await self._names.close()
 
 
 class Sender:
@@ -96,6 +87,7 @@ class Sender:
         self._tls = tls or ssl.create_default_context()
         self._rules = rules
         self._timeout_s = timeout_s
+        self._resolver = resolver
         # Every attempt resolves anew and has a connection of its own. No proxies from the environment: no trust_env.
         connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True, limit=0)
         self._http = aiohttp.ClientSession(
@@ -106,8 +98,9 @@ class Sender:
         )
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close what is open, the resolver too."""
         await self._http.close()
+        await self._resolver.close()
 
     async def send(self, parcel: Parcel) -> Outcome:
         """Send a parcel once; whatever goes wrong is in the outcome, in words for the receiver's owner."""
@@ -120,7 +113,7 @@ class Sender:
             # Again: settings may have changed since the job was submitted.
             address = self._rules.check(parcel.url)
         except BadAddress as error:
-            return outcome(good=False, error=f"Not sent: the address {error}.")
+            return outcome(good=False, unsent=True, error=f"Not sent: the address {error}.")
         url = yarl.URL(str(address), encoded=True)
         try:
             async with self._http.post(
@@ -129,10 +122,12 @@ class Sender:
                 await _read(answer.content)
         except TimeoutError:
             return outcome(good=False, down=True, error=f"No complete answer within {self._timeout_s:g} s.")
+        except (UnicodeError, aiohttp.InvalidURL):
+            return outcome(good=False, unsent=True, error="Not sent: the address cannot be connected to.")
         except (aiohttp.ClientError, OSError, ValueError) as error:
             cause = getattr(error, "os_error", None) or error
             if isinstance(cause, Refused):
-                return outcome(good=False, error=f"Not sent: {cause}.")
+                return outcome(good=False, unsent=True, error=f"Not sent: {cause}.")
             return outcome(good=False, down=True, error=_words(error))
         status = answer.status
         if 200 <= status < 300:
@@ -189,9 +184,10 @@ def _retry_after_ms(value: str) -> int | None:
         return 1000 * int(value)
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+        since = at.replace(tzinfo=at.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
         return None
-    return max(0, round(1000 * (at.replace(tzinfo=at.tzinfo or UTC).timestamp() - time.time())))
+    return max(0, round(1000 * (since - time.time())))
 
 
 class Courier:
@@ -211,7 +207,7 @@ class Courier:
         self._asking = ThreadPoolExecutor(8, thread_name_prefix="outbox")
         self._loop = asyncio.new_event_loop()
         self._woken = asyncio.Event()
-        self._senders: dict[bool, Sender] = {}
+        self._made: Sender | None = None
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
         self._thread.start()
 
@@ -240,7 +236,7 @@ class Courier:
         self.wake()
 
     def close(self) -> None:
-        """End the loop, when no shift is on any more."""
+        """End, once what is under way has been seen through."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -252,15 +248,15 @@ class Courier:
         self._loop.close()
 
     async def _close(self) -> None:
-        for sender in self._senders.values():
-            await sender.close()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+        if self._made:
+            await self._made.close()
 
-    def _sender(self, proven: bool) -> Sender:
-        # Those of either standing have resolving threads of their own: a name that never resolves blocks one.
-        if proven not in self._senders:
-            resolver = PublicResolver(self._rules.allows)
-            self._senders[proven] = Sender(self._rules, self._timeout_s, resolver)
-        return self._senders[proven]
+    def _sender(self) -> Sender:
+        if self._made is None:
+            self._made = Sender(self._rules, self._timeout_s, PublicResolver(self._rules.allows))
+        return self._made
 
     async def _shift(self, seconds: float) -> Counter[str]:
         loop = asyncio.get_running_loop()
@@ -270,10 +266,10 @@ class Courier:
         try:
             while not self._stopping and loop.time() < began + seconds:
                 self._woken.clear()
-                parcels = await self._take()
+                parcels, more = await self._take()
                 for parcel in parcels:
                     self._begin(parcel, done)
-                if parcels:
+                if parcels or more:
                     worked = loop.time()
                     continue
                 if not self._under_way and loop.time() > worked + LINGER_S:
@@ -285,11 +281,11 @@ class Courier:
             await asyncio.wait(self._under_way, timeout=LOOK_S)
         return done
 
-    async def _take(self) -> Sequence[Parcel]:
+    async def _take(self) -> tuple[list[Parcel], bool]:
         left = self._most - len(self._under_way)
         proven, unproven = min(self._free[True], max(0, left - self._free[False])), self._free[False]
         if not proven and not unproven:
-            return ()
+            return [], False
         return await self._ask(lambda: self._outbox.take(proven=proven, unproven=unproven))
 
     async def _wait(self, seconds: float) -> None:
@@ -322,7 +318,13 @@ class Courier:
         task.add_done_callback(ended)
 
     async def _deliver(self, parcel: Parcel) -> str:
-        outcome = await self._sender(parcel.proven).send(parcel)
+        try:
+            outcome = await self._sender().send(parcel)
+        except Exception:
+            # Whatever a receiver has made us stumble over: told as a failure, or it would be tried for ever.
+            log.exception("attempt_broke", delivery=parcel.id)
+            error = "The attempt broke off: an error of ours, which is logged."
+            outcome = Outcome(good=False, down=True, ms=0, error=error)
         jitter = random.random()  # noqa: S311  # spreads retries
         until = time.monotonic() + TELL_S
         while True:

@@ -1,33 +1,52 @@
 -- Shared steps: what receivers are told (https://www.standardwebhooks.com, specification 1.0).
 
 -- A receiver is a host that a tenant names: deliveries to it share a line, a bound on how many are under way, a breaker.
--- Its standing is proven while its last answer was good. Those of the other standing are sent by other slots of a
--- keeper, so that dead receivers, however many, delay nobody who answers.
-local AT_ONCE = {proven = 4, unproven = 1}
+-- Its standing is proven while its last answer was good and quick. Those of the other standing are sent from other places
+-- of a keeper, so that slow and dead receivers, however many, delay nobody who answers. In either standing tenants take
+-- turns, so that one with many receivers of its own delays no other tenant.
 local OTHER = {proven = 'unproven', unproven = 'proven'}
 
--- Every instant a receiver's line may move: its next delivery is due, its breaker closes, a lease ends.
-local function line_up(receiver)
-  local said = redis.call('HMGET', K.receiver(receiver), 'standing', 'open_until_ms')
-  local standing, till = said[1] or 'unproven', tonumber(said[2] or 0)
-  local due = redis.call('ZRANGE', K.due(receiver), 0, 0, 'WITHSCORES')[2]
-  local lost = redis.call('ZRANGE', K.sending(receiver), 0, 0, 'WITHSCORES')[2]
-  local at = due and redis.call('ZCARD', K.sending(receiver)) < AT_ONCE[standing] and math.max(tonumber(due), till)
-  if lost then at = math.min(at or math.huge, tonumber(lost)) end
-  redis.call('ZREM', K.receivers(OTHER[standing]), receiver)
+-- Deliveries under way at once to a receiver whose last answer was good; to any other, one.
+local AT_ONCE = 4
+local function at_once(receiver)
+  return redis.call('HGET', K.receiver(receiver), 'good') == '1' and AT_ONCE or 1
+end
+
+-- Places a receiver, or nobody, among those of its tenant, and the tenant among those who wait for a turn.
+local function take_place(standing, tenant, receiver, at)
+  local lines, turns = K.receivers(standing, tenant), K.turns(standing)
   if at then
-    redis.call('ZADD', K.receivers(standing), at, receiver)
-  else
-    redis.call('ZREM', K.receivers(standing), receiver)
+    redis.call('ZADD', lines, at, receiver)
+  elseif redis.call('ZREM', lines, receiver) == 0 then
+    return
+  end
+  local first = tonumber(redis.call('ZRANGE', lines, 0, 0, 'WITHSCORES')[2] or nil)
+  local turn = tonumber(redis.call('ZSCORE', turns, tenant) or nil)
+  if not first then
+    redis.call('ZREM', turns, tenant)
+  elseif not turn or turn < first or turn > now_ms() then  -- otherwise it waits its turn already
+    redis.call('ZADD', turns, first, tenant)
   end
 end
 
--- Puts a delivery into the outbox. f: tenant, event, url, job ('': none).
-local function post(id, f, body, now)
+-- A receiver's place: the instant at which its next delivery is due, its breaker lets one pass, or a lease ends.
+local function line_up(receiver)
+  local said = redis.call('HMGET', K.receiver(receiver), 'standing', 'open_until_ms')
+  local standing, till, tenant = said[1] or 'unproven', tonumber(said[2] or 0), receiver:match('^%S+')
+  local due = redis.call('ZRANGE', K.due(receiver), 0, 0, 'WITHSCORES')[2]
+  local lost = redis.call('ZRANGE', K.sending(receiver), 0, 0, 'WITHSCORES')[2]
+  local at = due and redis.call('ZCARD', K.sending(receiver)) < at_once(receiver) and math.max(tonumber(due), till)
+  if lost then at = math.min(at or math.huge, tonumber(lost)) end
+  take_place(OTHER[standing], tenant, receiver, nil)
+  take_place(standing, tenant, receiver, at)
+end
+
+-- Puts a delivery into the outbox, due at `at`. f: tenant, event, url, job ('': none).
+local function post(id, f, body, at, now)
   local receiver = f.tenant .. ' ' .. f.url:match('^%a+://[^/?#]+')
   redis.call('HSET', K.delivery(id), 'v', VERSION, 'job', f.job, 'tenant', f.tenant, 'event', f.event, 'url', f.url,
     'receiver', receiver, 'body', body, 'created_ms', now, 'since_ms', now, 'status', 'pending', 'step', 0, 'number', 0)
-  redis.call('ZADD', K.due(receiver), now, id)
+  redis.call('ZADD', K.due(receiver), at, id)
   line_up(receiver)
   redis.call('PUBLISH', K.outbox, '')
 end
@@ -71,17 +90,24 @@ local function tell(job, j, r, event, now)
   end
   if j.status == 'completed' then
     data.usage = {prompt_tokens = tonumber(r.prompt_tokens), completion_tokens = tonumber(r.completion_tokens)}
-    if j.hook_output then
+    if j.hook_output and redis.call('STRLEN', K.output(j.run)) < MOST_BYTES then
       data.output = {text = redis.call('GET', K.output(j.run)), finish_reason = r.finish_reason}
     end
   end
-  local function payload() return cjson.encode({type = 'job.' .. event, timestamp = instant(now), data = data}) end
+  local event_json = {type = 'job.' .. event, timestamp = instant(now), data = data}
+  local payload = cjson.encode(event_json)
   for _, large in ipairs({'output', 'metadata'}) do
-    if #payload() > MOST_BYTES then data[large] = none end
+    if #payload >= MOST_BYTES then
+      data[large] = none
+      payload = cjson.encode(event_json)
+    end
   end
   redis.call('HINCRBY', K.job(job), 'open', 1)
-  post(event_id(job, event), {tenant = j.tenant, event = 'job.' .. event, url = j.hook_url, job = job}, payload(), now)
+  post(event_id(job, event), {tenant = j.tenant, event = 'job.' .. event, url = j.hook_url, job = job}, payload,
+    now, now)
 end
+
+local RECEIVER_MS = 86400000  -- how long it is remembered how a receiver answered
 
 -- Lets a job's retention begin, if it has ended and so have its deliveries.
 local function keep_job(job, now)
@@ -106,18 +132,19 @@ local function end_delivery(id, d, status, now)
   keep_job(d.job, now)
 end
 
--- Tries an ended delivery again from the start of its schedule, or a waiting one at once.
+-- Begins the schedule of a delivery again, at once, whatever its breaker says; what is under way stays as it is.
 local function deliver_again(id, d, now)
+  if redis.call('ZSCORE', K.sending(d.receiver), id) then return end
+  redis.call('HSET', K.delivery(id), 'status', 'pending', 'step', 0, 'since_ms', now)
   if d.status ~= 'pending' then
-    redis.call('HSET', K.delivery(id), 'status', 'pending', 'step', 0, 'since_ms', now)
-    redis.call('HDEL', K.delivery(id), 'ended_ms')
+    redis.call('HDEL', K.delivery(id), 'ended_ms', 'reason')
     redis.call('ZREM', K.dead_deliveries, id)
     redis.call('HINCRBY', K.job(d.job), 'open', 1)
     redis.call('HDEL', K.job(d.job), 'expires_ms')
     redis.call('ZREM', K.retention, d.job)
-  elseif redis.call('ZSCORE', K.sending(d.receiver), id) then
-    return
   end
+  redis.call('HSET', K.receiver(d.receiver), 'open_until_ms', 0)
+  redis.call('PEXPIRE', K.receiver(d.receiver), RECEIVER_MS)
   redis.call('ZADD', K.due(d.receiver), now, id)
   line_up(d.receiver)
   redis.call('PUBLISH', K.outbox, '')

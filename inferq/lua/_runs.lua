@@ -121,11 +121,12 @@ local function start_job(job, j, r, attempt, now)
 end
 
 -- Lets a job join a live run that was asked the same; false when it must have one of its own.
-local MEMBERS = 256  -- of one run at most: each is a few writes of one script
+local MEMBERS = 256      -- of one run at most: each is a few writes of one script
+local TOLD_MEMBERS = 64  -- when one that would join has a webhook: a delivery is a few more, and a payload
 local function join(job, run, r, f, now)
   if r.abort or (r.status ~= 'queued' and r.status ~= 'in_progress') then return false end
   if f.stream == 1 and r.stream ~= '1' then return false end
-  if redis.call('ZCARD', K.members(run)) >= MEMBERS then return false end
+  if redis.call('ZCARD', K.members(run)) >= (f.hook_url and TOLD_MEMBERS or MEMBERS) then return false end
   f.cache = 'coalesced'
   local first = redis.call('ZRANGE', K.members(run), 0, 0)[1]
   local ahead = r.status == 'queued' and f.tag < tonumber(r.tag)

@@ -14,7 +14,7 @@ for _, id in ipairs(found) do
   out[#out + 1] = delivery_shown(id, d)
   if ARGV[2] == 'drop' then forget_delivery(id) end
   if ARGV[2] == 'retry' then
-    redis.call('HDEL', K.disabled(d.tenant), d.url)
+    redis.call('ZREM', K.disabled(d.tenant), d.url)
     deliver_again(id, d, now)
   end
 end

@@ -15,7 +15,7 @@ if absent then return absent end
 if a.again then
   local d = record(K.delivery(a.again))
   if not d or d.job ~= a.job then return {'no_delivery', who.tenant, who.rates} end
-  if redis.call('HEXISTS', K.disabled(d.tenant), d.url) == 1 then return {'disabled', who.tenant, who.rates} end
+  if redis.call('ZSCORE', K.disabled(d.tenant), d.url) then return {'disabled', who.tenant, who.rates} end
   deliver_again(a.again, d, now)
 end
 local out = {}

@@ -1,7 +1,8 @@
 -- Sends a test event to an address of the caller's tenant, or tells how that went.
 -- ARGV 1: JSON {key, digest, request, limit, id, url (not given: only tell)}
 -- Keys:  api_key tenant window webhook_secrets delivery attempts due sending receivers receiver outbox
--- Reply: unauthorized | limited tenant rates policy | no_secret tenant rates | unknown tenant rates |
+-- Reply: unauthorized | limited tenant rates policy | no_secret tenant rates | no_memory tenant rates |
+--        unknown tenant rates |
 --        deliveries tenant rates {one, as in deliveries}
 -- Replay: the delivery is there already.
 local a = cjson.decode(ARGV[1])
@@ -10,8 +11,13 @@ local who, refusal = enter(a, a.url and 'requests' or 'polls', now)
 if refusal then return refusal end
 if a.url and redis.call('EXISTS', K.delivery(a.id)) == 0 then
   if redis.call('ZCOUNT', K.webhook_secrets(who.tenant), now, '+inf') == 0 then return {'no_secret', who.tenant, who.rates} end
+  if full(now) then return {'no_memory', who.tenant, who.rates} end
   local body = cjson.encode({type = 'ping', timestamp = instant(now), data = {id = a.id}})
-  post(a.id, {tenant = who.tenant, event = 'ping', url = a.url, job = ''}, body, now)
+  post(a.id, {tenant = who.tenant, event = 'ping', url = a.url, job = ''}, body, 0, now)
+  local receiver = redis.call('HGET', K.delivery(a.id), 'receiver')
+  redis.call('HSET', K.receiver(receiver), 'open_until_ms', 0)  -- whoever tests wants to know now
+  redis.call('PEXPIRE', K.receiver(receiver), RECEIVER_MS)
+  line_up(receiver)
 end
 local d = record(K.delivery(a.id))
 if not d or d.tenant ~= who.tenant then return {'unknown', who.tenant, who.rates} end

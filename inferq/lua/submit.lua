@@ -35,7 +35,7 @@ if a.hook_url then
   if redis.call('ZCOUNT', K.webhook_secrets(who.tenant), now, '+inf') == 0 then
     return {'no_secret', who.tenant, who.rates}
   end
-  if redis.call('HEXISTS', K.disabled(who.tenant), a.hook_url) == 1 then return {'disabled', who.tenant, who.rates} end
+  if redis.call('ZSCORE', K.disabled(who.tenant), a.hook_url) then return {'disabled', who.tenant, who.rates} end
 end
 
 local again = redis.call('EXISTS', K.job(a.job)) == 1

@@ -218,13 +218,18 @@ def test_the_example_receiver_verifies_and_acts_once(
             client.post(client.get(url).json["data"][0]["urls"]["redeliver"])
             until(lambda: len(client.get(url).json["data"][0]["attempts"]) == 2, 30)
             until(lambda: client.get(url).json["data"][0]["status"] == "delivered", 30)
-            forged = urllib.request.Request(
-                f"{address}/webhooks/inferq",
-                data=b'{"type":"job.completed"}',
-                headers={"webhook-id": "x", "webhook-timestamp": str(int(time.time())), "webhook-signature": "v1,eA=="},
-            )
-            with pytest.raises(urllib.error.HTTPError, match="401"):
-                urllib.request.urlopen(forged, timeout=5)
+            for signature in ("v1,eA==", "garbage", "v1,a", "v1,eA==,x", ""):
+                forged = urllib.request.Request(
+                    f"{address}/webhooks/inferq",
+                    data=b'{"type":"job.completed"} \xff',
+                    headers={
+                        "webhook-id": "x",
+                        "webhook-timestamp": str(int(time.time())),
+                        "webhook-signature": signature,
+                    },
+                )
+                with pytest.raises(urllib.error.HTTPError, match="401"):
+                    urllib.request.urlopen(forged, timeout=5)
         assert receiver.output().count(f"job.completed {job['id']}") == 1
     finally:
         receiver.close()

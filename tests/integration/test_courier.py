@@ -11,16 +11,17 @@ from http.server import BaseHTTPRequestHandler
 
 import pytest
 import trustme
-from aiohttp.abc import ResolveResult
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import AsyncResolver
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from inferq.outbox import Outcome, Parcel
 from inferq.settings import Settings
 from inferq.webhook_secrets import new_secret
-from inferq.webhooks import AddressRules
+from inferq.webhooks import AddressRules, BadAddress
 from tests.conftest import make_settings
 from tests.receiver import Received, Receiver, receiving
-from workers.courier import LookUp, PublicResolver, Sender, signed_headers, system_look_up
+from workers.courier import PublicResolver, Sender, signed_headers
 
 SECRET = new_secret()
 BODY = '{"type":"job.completed","data":{"text":"ü"}}'
@@ -30,7 +31,7 @@ def send(
     url: str,
     settings: Settings,
     *,
-    look_up: LookUp | None = None,
+    names: AbstractResolver | None = None,
     tls: ssl.SSLContext | None = None,
     secrets: tuple[str, ...] = (SECRET,),
 ) -> Outcome:
@@ -38,13 +39,12 @@ def send(
 
     async def attempt() -> Outcome:
         rules = AddressRules(settings)
-        resolver = PublicResolver(rules.allows, look_up)
+        resolver = PublicResolver(rules.allows, names)
         sender = Sender(rules, settings.webhook_timeout, resolver, tls)
         try:
             return await sender.send(parcel)
         finally:
             await sender.close()
-            await resolver.close()
 
     return asyncio.run(attempt())
 
@@ -55,10 +55,16 @@ def open_settings() -> Settings:
     return make_settings("redis://unused", webhook_allowed_hosts="127.0.0.1, localhost", webhook_timeout=3.0)
 
 
-def answers(*addresses: str) -> LookUp:
-    """A name service that says these, one address a question if there are several questions."""
+class Names(AbstractResolver):
+    """A name service that gives these answers, one after the other, and the last one for ever."""
 
-    def look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    def __init__(self, *replies: list[str]) -> None:
+        self.replies = list(replies)
+        self.asked: list[str] = []
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        self.asked.append(host)
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         return [
             ResolveResult(
                 hostname=host,
@@ -68,10 +74,11 @@ def answers(*addresses: str) -> LookUp:
                 proto=0,
                 flags=0,
             )
-            for address in addresses
+            for address in reply
         ]
 
-    return look_up
+    async def close(self) -> None:
+        return
 
 
 def test_the_official_library_verifies_what_a_receiver_gets(open_settings: Settings) -> None:
@@ -110,7 +117,9 @@ def test_only_2xx_is_success(open_settings: Settings, status: int, down: bool, g
     assert str(status) in (outcome.error or "")
 
 
-@pytest.mark.parametrize("value", ["7", "date", "soon", "-1"])
+@pytest.mark.parametrize(
+    "value", ["7", "date", "soon", "-1", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "99999999999999", "\u0663"]
+)
 def test_retry_after_is_read_in_both_forms(open_settings: Settings, value: str) -> None:
     date = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 90))
 
@@ -238,9 +247,7 @@ def test_the_checked_address_is_connected_to_under_the_name(authority: trustme.C
     server, client, asked = https(authority, "hooks.example.com")
     settings = make_settings("redis://unused", webhook_allowed_hosts="hooks.example.com")
     with receiving(tls=server) as receiver:
-        outcome = send(
-            f"https://hooks.example.com:{receiver.port}/x", settings, look_up=answers("127.0.0.1"), tls=client
-        )
+        outcome = send(f"https://hooks.example.com:{receiver.port}/x", settings, names=Names(["127.0.0.1"]), tls=client)
         assert outcome.good, outcome
         assert asked == ["hooks.example.com"]
         assert receiver.got[0].headers["host"] == f"hooks.example.com:{receiver.port}"
@@ -254,7 +261,7 @@ def test_a_certificate_that_does_not_hold_is_refused(authority: trustme.CA, wron
         outcome = send(
             f"https://hooks.example.com:{receiver.port}/x",
             settings,
-            look_up=answers("127.0.0.1"),
+            names=Names(["127.0.0.1"]),
             tls=client if wrong == "name" else None,
         )
         assert receiver.got == []
@@ -273,6 +280,10 @@ WAYS_IN = [
     "http://0177.0.0.1:PORT/",
     "http://017700000001:PORT/",
     "http://127.0.0.1.:PORT/",
+    "http://127.0.0.1..:PORT/",
+    "http://127.0.0.1...:PORT/",
+    "http://127.1..:PORT/",
+    "http://a.127.0.0.1.example.1:PORT/",
     "http://127.8.9.10:PORT/",
     "http://0:PORT/",
     "http://0.0.0.0:PORT/",
@@ -370,27 +381,17 @@ def test_there_is_no_way_in(inside: Receiver, way: str) -> None:
 )
 def test_a_name_that_also_leads_inside_is_not_connected_to(inside: Receiver, addresses: list[str]) -> None:
     url = f"http://rebound.example.com:{inside.port}/"
-    outcome = send(url, wide_settings(inside), look_up=answers(*addresses))
+    outcome = send(url, wide_settings(inside), names=Names(addresses))
     assert not outcome.good
     assert "which is not on the public internet" in (outcome.error or "")
     assert inside.connections == 0
 
 
 def test_a_name_is_resolved_once_so_a_second_answer_leads_nowhere(inside: Receiver) -> None:
-    asked: list[str] = []
-
-    def rebinding(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
-        asked.append(host)
-        return answers("192.0.43.8" if len(asked) == 1 else "127.0.0.1")(host, port, family)
-
-    assert not send(f"http://rebound.example.com:{inside.port}/", wide_settings(inside), look_up=rebinding).good
-    assert asked == ["rebound.example.com"]
+    names = Names(["192.0.43.8"], ["127.0.0.1"])
+    assert not send(f"http://rebound.example.com:{inside.port}/", wide_settings(inside), names=names).good
+    assert names.asked == ["rebound.example.com"]
     assert inside.connections == 0
-
-
-def test_names_are_resolved_by_the_system_when_nobody_else_is_given() -> None:
-    found = system_look_up("localhost", 80, socket.AF_INET)
-    assert {one["host"] for one in found} == {"127.0.0.1"}
 
 
 def test_allowed_hosts_are_allowed_by_name_or_address_and_nobody_beside_them(inside: Receiver) -> None:
@@ -424,9 +425,58 @@ def test_many_at_once_share_nothing_that_a_slow_one_could_hold(open_settings: Se
         release.set()
         await asyncio.gather(*hanging)
         await sender.close()
-        await resolver.close()
         return outcomes
 
     with receiving(stuck) as slow, receiving() as quick:
         outcomes = asyncio.run(attempts(slow.url, quick.url))
     assert all(outcome.good for outcome in outcomes)
+
+
+def test_a_name_server_that_never_answers_holds_nobody(open_settings: Settings) -> None:
+    async def attempts(quick: str) -> Outcome:
+        rules = AddressRules(open_settings)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+            silent.bind(("127.0.0.1", 0))
+            names = AsyncResolver(nameservers=[f"127.0.0.1:{silent.getsockname()[1]}"], timeout=20, tries=1)
+            sender = Sender(rules, 5.0, PublicResolver(rules.allows, names))
+            parcels = [
+                Parcel(id=f"msg_{number}", attempt=1, url=url, body=BODY, secrets=(SECRET,), proven=True)
+                for number, url in enumerate([*(f"https://slow{n}.example.com/" for n in range(100)), quick])
+            ]
+            slow = [asyncio.create_task(sender.send(parcel)) for parcel in parcels[:-1]]
+            await asyncio.sleep(0.1)
+            outcome = await sender.send(parcels[-1])
+            assert not any(task.done() for task in slow)
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
+            await sender.close()
+            return outcome
+
+    with receiving() as quick:
+        assert asyncio.run(attempts(f"http://localhost:{quick.port}/")).good
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a.example.com/ü?ü=" + "ü" * 100, "https://A.example.com", "https://ü.example.com/"]
+)
+def test_an_address_in_its_one_spelling_is_that_address(open_settings: Settings, url: str) -> None:
+    rules = AddressRules(open_settings)
+    once = str(rules.check(url))
+    assert str(rules.check(once)) == once
+    assert once.isascii()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://a.example.com/?q=" + "ü" * 400,
+        "https://" + "a" * 64 + ".example.com/",
+        "https://" + "a." * 127 + "com/",
+        "https://a*.example.com/",
+        "https://example.com../",
+    ],
+)
+def test_what_could_never_be_delivered_is_not_accepted(open_settings: Settings, url: str) -> None:
+    with pytest.raises(BadAddress):
+        AddressRules(open_settings).check(url)

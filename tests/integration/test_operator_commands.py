@@ -46,7 +46,7 @@ def test_an_operator_makes_secrets_and_looks_after_dead_deliveries(settings: Set
             webhook = {"url": f"https://{event}.example.com/hook"}
             job = client.post("/v1/jobs", json={"prompt": event, "webhook": webhook}).json
             client.post(job["urls"]["cancel"])
-            (parcel,) = outbox.take(proven=1, unproven=1)
+            (parcel,) = outbox.take(proven=1, unproven=1)[0]
             failed = Outcome(good=False, ms=1, error="No connection: it is not there.")
             assert outbox.attempted(parcel, failed, 0.5) == "dead"
             listed = run(settings, "webhooks", "dead").stdout
@@ -56,7 +56,7 @@ def test_an_operator_makes_secrets_and_looks_after_dead_deliveries(settings: Set
             assert parcel.id not in run(settings, "webhooks", "dead").stdout
             left = client.get(job["urls"]["deliveries"]).json["data"]
             assert [one["status"] for one in left] == (["pending"] if event == "retry" else [])
-            for taken in outbox.take(proven=9, unproven=9):
+            for taken in outbox.take(proven=9, unproven=9)[0]:
                 outbox.attempted(taken, Outcome(good=True, ms=1, status=200), 0.5)
 
 

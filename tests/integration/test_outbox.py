@@ -36,8 +36,24 @@ class Post:
         job: Job = answer.rest[0]
         return job
 
+    def ended(self, caller: Credential | None = None, **changes: Any) -> Job:
+        """A job that has just been completed."""
+        job = self.submit(caller, **changes)
+        assert self.world.finish(self.world.claim())
+        return job
+
+    def prove(self, origin: str) -> None:
+        """Let a receiver have answered well."""
+        self.ended(hook_url=f"{origin}/")
+        (name,) = [f"acme {origin}"]
+        self.world.redis.zadd(key("receivers", "unproven", "acme"), {name: 0})
+        self.world.redis.zadd(key("turns", "unproven"), {"acme": 0})
+        (parcel,) = self.outbox.take(proven=0, unproven=1)[0]
+        assert parcel.url == f"{origin}/"
+        assert self.told(parcel) == "delivered"
+
     def take(self, most: int = 10) -> list[Parcel]:
-        return self.outbox.take(proven=most, unproven=most)
+        return self.outbox.take(proven=most, unproven=most)[0]
 
     def one(self) -> Parcel:
         (parcel,) = self.take()
@@ -129,9 +145,12 @@ def test_every_end_is_told_and_only_what_was_asked_for(post: Post) -> None:
 def test_a_start_is_told_once_however_often_the_run_is_tried(post: Post) -> None:
     world = post.world
     job = post.submit(hook_events="completed started")
-    world.worker.release(world.claim())
+    run = world.claim()
+    started = post.one()
+    assert post.told(started) == "delivered"
+    world.worker.release(run)
     world.finish(world.claim())
-    events = []
+    events = ["started"]
     while parcels := post.take():
         for parcel in parcels:
             events.append(parcel.id.rsplit("_", 1)[1])
@@ -288,31 +307,171 @@ def test_a_dead_receiver_is_tried_by_one_at_a_time_and_then_rarely(post: Post) -
     assert len(post.take()) == 4, "it is, and gets four at once"
 
 
-def test_a_dead_receiver_delays_no_other(post: Post) -> None:
+def test_slow_and_dead_receivers_are_sent_to_from_other_places(post: Post) -> None:
     world = post.world
     for number in range(60):
-        post.submit(hook_url=f"https://dead{number}.example.com/")
-    for _ in range(60):
-        world.finish(world.claim())
-    assert len(post.outbox.take(proven=8, unproven=8)) == 8
-    post.submit(hook_url="https://well.example.com/")
-    world.finish(world.claim())
-    world.redis.hset(key("receiver", "acme https://well.example.com"), "standing", "proven")
-    # It was lined up before it had proved itself: the next change of its line moves it.
-    post.submit(hook_url="https://well.example.com/")
-    world.finish(world.claim())
-    parcels = post.outbox.take(proven=8, unproven=0)
-    assert {parcel.url for parcel in parcels} == {"https://well.example.com/"}
-    assert len(parcels) == 2
+        post.ended(hook_url=f"https://dead{number}.example.com/")
+    assert len(post.take(8)) == 8
+    post.prove("https://well.example.com")
+    for _ in range(6):
+        post.ended(hook_url="https://well.example.com/")
+    parcels, _ = post.outbox.take(proven=8, unproven=0)
+    assert [parcel.url for parcel in parcels] == ["https://well.example.com/"] * 4
+    assert all(parcel.proven for parcel in parcels)
+    assert post.told(parcels[0], Outcome(good=True, ms=1001, status=200)) == "delivered"
+    assert post.outbox.take(proven=8, unproven=0)[0] == [], "it answers, but not quickly"
+    for parcel in parcels[1:]:
+        post.told(parcel)
+    post.told(post.outbox.take(proven=8, unproven=0)[0][0], BAD)
+    assert world.redis.hget(key("receiver", "acme https://well.example.com"), "standing") == "unproven"
+
+
+def test_tenants_take_turns_whatever_has_waited_longer(post: Post) -> None:
+    world = post.world
+    other = world.new_caller("other")
+    world.operations.rotate_secret("other", 0)
+    for number in range(40):
+        post.ended(hook_url=f"https://dead{number}.example.com/")
+    assert len(post.outbox.take(proven=0, unproven=3)[0]) == 3
+    world.pass_ms(100)
+    for number in range(2):
+        post.ended(other, hook_url=f"https://late{number}.example.com/")
+    for _ in range(2):
+        urls = [parcel.url for parcel in post.outbox.take(proven=0, unproven=2)[0]]
+        assert len([url for url in urls if "late" in url]) == 1, urls
+    assert len(post.outbox.take(proven=0, unproven=9)[0]) == 9, "and when nobody else waits it has all turns"
+
+
+def test_what_is_hopeless_holds_nobody_up(post: Post) -> None:
+    world = post.world
+    other = world.new_caller("other")
+    world.operations.rotate_secret("other", 0)
+    for _ in range(250):
+        post.ended()
+    world.redis.zadd(key("disabled", "acme"), {URL: world.now})
+    world.pass_ms(10)
+    post.ended(other, hook_url="https://late.example.com/")
+    parcels, more = post.outbox.take(proven=9, unproven=9)
+    while more and not parcels:
+        parcels, more = post.outbox.take(proven=9, unproven=9)
+    assert [parcel.url for parcel in parcels] == ["https://late.example.com/"]
+    while more:
+        _, more = post.outbox.take(proven=9, unproven=9)
+    assert len(world.operations.dead_deliveries(1000)) == 250
 
 
 def test_a_delivery_is_given_up_when_its_receiver_has_been_away_for_days(post: Post) -> None:
     world = post.world
-    job = post.submit()
-    world.finish(world.claim())
-    world.pass_ms(round(1000 * (1.1 * sum(WAITS) + 86_400)) + 1)
+    job = post.ended()
+    world.pass_ms(10 * 86_400_000)
+    assert post.told(post.one(), BAD) == "again", "nobody has tried yet, however long keepers were away"
+    assert post.take() == []
+    world.pass_ms(5_500)
     assert post.take() == []
     assert post.log(job.id)[0].status == "dead"
+
+
+def test_what_a_receiver_asks_for_does_not_make_it_late(post: Post) -> None:
+    world = post.world
+    post.ended()
+    busy = Outcome(good=False, ms=1, status=404, error="later", retry_ms=10**12)
+    for number in range(len(WAITS)):
+        assert post.told(post.one(), busy) == "again", number
+        world.pass_ms(86_399_999)
+        assert post.take() == [], "a day at most"
+        world.pass_ms(1)
+    assert post.told(post.one(), busy) == "dead"
+
+
+def test_a_failure_is_counted_once_however_often_it_is_told(post: Post) -> None:
+    world = post.world
+    job = post.ended()
+    parcel = post.one()
+    assert post.told(parcel, BAD) == "again"
+    due = post.log(job.id)[0].due_ms
+    world.pass_ms(1000)
+    assert post.told(parcel, BAD) == "late"
+    assert post.log(job.id)[0].due_ms == due
+    assert world.redis.hget(key("receiver", "acme https://hooks.example.com"), "failures") == "1"
+
+
+def test_only_failures_in_a_row_that_concern_all_open_a_breaker(post: Post) -> None:
+    world = post.world
+    for _ in range(30):
+        post.ended()
+    wrong = Outcome(good=False, ms=1, status=404, error="no such path")
+    unsent = Outcome(good=False, ms=1, error="Not sent.", unsent=True)
+    for outcome in (BAD, BAD, BAD, BAD, wrong, unsent):
+        post.told(post.one(), outcome)
+    assert post.told(post.one(), GOOD) == "delivered"
+    for parcel in post.take():
+        post.told(parcel, BAD)
+    post.told(post.one(), wrong)
+    assert world.redis.hget(key("receiver", "acme https://hooks.example.com"), "failures") == "4"
+    post.told(post.one(), BAD)
+    assert post.take() == [], "five in a row, not counting an answer that is wrong for one alone"
+    assert 0 < world.redis.pttl(key("receiver", "acme https://hooks.example.com")) <= 86_400_000
+
+
+def test_the_log_keeps_the_last_hundred_attempts(post: Post) -> None:
+    world = post.world
+    job = post.ended()
+    for _ in range(103):
+        post.one()
+        world.pass_ms(20_001)
+    attempts = post.log(job.id)[0].attempts
+    assert [attempts[0].number, attempts[-1].number, len(attempts)] == [4, 103, 100]
+
+
+def test_a_word_is_published_when_there_is_something_to_send(post: Post) -> None:
+    with post.world.redis.pubsub() as heard:
+        heard.subscribe(key("outbox"))
+        heard.get_message(timeout=1)
+        post.ended()
+        assert heard.get_message(timeout=1)["type"] == "message"
+
+
+def test_asking_again_begins_the_schedule_again_and_passes_the_breaker(post: Post) -> None:
+    world = post.world
+    jobs = [post.ended() for _ in range(5)]
+    names = [f"msg_{job.id}_completed" for job in jobs]
+    for _ in range(5):
+        post.told(post.one(), BAD)
+    assert post.take() == [], "the breaker is open"
+    world.jobs.redeliver(world.caller, jobs[0].id, names[0])
+    world.pass_ms(1)
+    for _ in range(len(WAITS)):
+        parcel = post.one()
+        assert (parcel.id, post.told(parcel, BAD)) == (names[0], "again")
+        world.jobs.redeliver(world.caller, jobs[0].id, names[0])
+    assert world.redis.hget(key("delivery", names[0]), "step") == "0"
+    world.redis.hset(key("receiver", "acme https://hooks.example.com"), "open_until_ms", world.now + 60_000)
+    world.jobs.ping(world.caller, "msg_x_ping", URL)
+    assert post.one().id == "msg_x_ping", "a test waits for nobody"
+
+
+def test_what_a_tenant_can_leave_in_redis_is_bounded(post: Post) -> None:
+    world = post.world
+    secrets = [new_secret() for _ in range(9)]
+    for secret in secrets:
+        world.jobs.rotate_secret(world.caller, secret, 86_400_000)
+        world.pass_ms(1)
+    post.ended()
+    parcel = post.one()
+    assert (len(parcel.secrets), parcel.secrets[0]) == (5, secrets[-1])
+    gone = {f"https://hooks.example.com/{number}": number for number in range(1000)}
+    world.redis.zadd(key("disabled", "acme"), gone)
+    assert post.told(parcel, Outcome(good=False, ms=1, status=410, error="gone", gone=True)) == "dead"
+    assert world.redis.zcard(key("disabled", "acme")) == 1000
+    assert world.redis.zscore(key("disabled", "acme"), URL) == world.now
+    world.redis.hset(key("memory"), mapping={"asked_ms": world.now, "full": "1"})
+    assert world.jobs.rotate_secret(world.caller, new_secret(), 0).outcome == "no_memory"
+    assert world.jobs.ping(world.caller, "msg_y_ping", URL).outcome == "no_memory"
+
+
+def test_those_who_share_a_run_and_are_told_are_fewer(post: Post) -> None:
+    jobs = [post.submit(fingerprint="same") for _ in range(65)]
+    assert [job.cache for job in jobs] == ["miss", *["coalesced"] * 63, "miss"]
 
 
 def test_redeliver_sends_the_same_event_again(post: Post) -> None:

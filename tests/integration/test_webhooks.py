@@ -3,13 +3,17 @@
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from api.admission import _repeatable
+from api.schemas import JobRequest, Webhook
 from inferq.credentials import KeyRing
 from inferq.keys import key
 from inferq.outbox import Outbox
@@ -19,7 +23,7 @@ from inferq.webhooks import AddressRules
 from tests.conftest import OpenClient
 from tests.hand_worker import HandWorker, problem, submit
 from tests.processes import until
-from tests.receiver import Receiver, receiving
+from tests.receiver import Received, Receiver, receiving
 from workers.courier import Courier
 
 
@@ -268,3 +272,46 @@ def test_another_tenant_sees_nothing_of_a_delivery(
     problem(stranger.post(delivery["urls"]["redeliver"]), 404, "not-found")
     problem(client.post(f"{job['urls']['deliveries']}/msg_x/redeliver"), 404, "not-found")
     problem(client.get("/v1/jobs/nonsense/deliveries"), 404, "not-found")
+
+
+def test_what_is_under_way_is_seen_through_though_the_shift_is_over(
+    client: FlaskClient, worker: HandWorker, redis: Redis, settings: Settings, secret: str, receiver: Receiver
+) -> None:
+    def slow(_: Received, __: BaseHTTPRequestHandler) -> int:
+        time.sleep(1.0)
+        return 204
+
+    receiver.behaviour = slow
+    job = submit(client, webhook={"url": receiver.url})
+    worker.finish(worker.claim())
+    outbox = Outbox(Scripts(redis), timeout_s=settings.webhook_timeout, waits_s=settings.webhook_waits_s)
+    courier = Courier(outbox, AddressRules(settings), timeout_s=settings.webhook_timeout, room=8)
+    courier.shift(0.3)
+    until(lambda: receiver.got)
+    courier.stop()
+    courier.close()
+    (delivery,) = deliveries(client, job)
+    assert (delivery["status"], delivery["attempts"][0]["status_code"]) == ("delivered", 204)
+
+
+def test_an_attempt_that_breaks_in_our_own_hands_is_a_failed_one(
+    client: FlaskClient, worker: HandWorker, redis: Redis, settings: Settings, secret: str, receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def broken(_: object) -> dict[str, str]:
+        raise RuntimeError("nobody thought of this")
+
+    monkeypatch.setattr("workers.courier.signed_headers", broken)
+    job = submit(client, webhook={"url": receiver.url})
+    worker.finish(worker.claim())
+    with a_courier(redis, settings):
+        until(lambda: deliveries(client, job)[0]["status"] == "dead")
+    assert {one["error"] for one in deliveries(client, job)[0]["attempts"]} == {
+        "The attempt broke off: an error of ours, which is logged."
+    }
+
+
+def test_a_request_without_a_webhook_repeats_one_from_before_there_were_any() -> None:
+    assert "webhook" not in _repeatable(JobRequest(prompt="hi"))
+    webhook = Webhook(url="https://a.example.com/")
+    assert _repeatable(JobRequest(prompt="hi", webhook=webhook))["webhook"]["url"] == webhook.url
