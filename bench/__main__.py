@@ -60,7 +60,7 @@ def main(
         return [asdict(row) for row in rows]
 
     def measure_spike(started: Children) -> Any:
-        rows = spike.measure_spike(started, burst)
+        rows = spike.measure_spike(started, burst, only or [])
         tables.print_spike(rows)
         return [asdict(row) for row in rows]
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -65,21 +66,19 @@ class _Found:
         )
 
 
-def measure_spike(children: Children, burst: int = BURST) -> list[Row]:
-    """Send the burst to one service after the other; the one that waits is stopped."""
+def measure_spike(children: Children, burst: int = BURST, only: Sequence[str] = ()) -> list[Row]:
+    """Send the burst to one service after the other; each is stopped once it has been measured."""
     settings = make_settings("models/demo-mistral")
-    inferq = Inferq(children, settings)
-    inferq.rest()
-    server = VllmServer(children, settings)
-    server.rest()
     bodies = list(islice(job_bodies(settings.public_model), burst))
-    inferq.wake()
-    with tenants_of(settings) as (ring, _, _redis):
-        keys = [ring.create(f"tenant-{number}") for number in range(KEYS)]
-    rows = [asyncio.run(_through_the_queue(inferq.stack.url, keys, bodies))]
-    inferq.rest()
-    server.wake()
-    rows.append(asyncio.run(_synchronously(server.url, bodies)))
+    rows = []
+    if not only or Inferq.name in only:
+        inferq = Inferq(children, settings)
+        with tenants_of(settings) as (ring, _, _redis):
+            keys = [ring.create(f"tenant-{number}") for number in range(KEYS)]
+        rows.append(asyncio.run(_through_the_queue(inferq.stack.url, keys, bodies)))
+        inferq.rest()
+    if not only or VllmServer.name in only:
+        rows.append(asyncio.run(_synchronously(VllmServer(children, settings).url, bodies)))
     return rows
 
 

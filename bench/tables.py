@@ -1,12 +1,15 @@
 """Measurements as tables on a terminal."""
 
+import sys
+
 from rich.console import Console
 from rich.table import Table
 
 from bench import fairness, latency, overload, scale, simulation, spike, throughput, waiters, webhooks
 from workers.timing import Timing
 
-console = Console()
+#: A file gets as many columns as the widest table needs.
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def print_latency(rows: list[latency.Row]) -> None:
