@@ -80,7 +80,7 @@ def main(
         return {"timing": asdict(timing), "rows": [asdict(row) for row in rows]}
 
     def measure_webhooks(started: Children) -> Any:
-        timing, rows = webhooks.measure_webhooks(started, rounds, seconds)
+        timing, rows = webhooks.measure_webhooks(started, rounds, seconds, (clients or [webhooks.CLIENTS])[0])
         tables.print_webhooks(timing, rows)
         return {"timing": asdict(timing), "throughput": [asdict(row) for row in rows]}
 

@@ -25,8 +25,8 @@ HANGING = frozenset(HOSTS[::2])
 #: Jobs a second while events are timed, and for how many seconds.
 PER_S = 30.0
 SECONDS = 60.0
-#: Jobs of one round of the throughput, and clients.
-JOBS, CLIENTS = 512, 64
+#: Clients of the throughput, and jobs of one round for each.
+CLIENTS, JOBS_EACH = 64, 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,9 @@ class Throughput:
     highest: float
 
 
-def measure_webhooks(children: Children, rounds: int, seconds: float = SECONDS) -> tuple[Timing, list[Throughput]]:
+def measure_webhooks(
+    children: Children, rounds: int, seconds: float = SECONDS, clients: int = CLIENTS
+) -> tuple[Timing, list[Throughput]]:
     """Measure both on one stack with the real engine."""
     secret = new_secret()
     settings = make_settings(
@@ -63,17 +65,23 @@ def measure_webhooks(children: Children, rounds: int, seconds: float = SECONDS) 
     inferq = Inferq(children, settings)
     keeper = psutil.Process(inferq.processes["keeper"].process.pid)
     bodies = job_bodies(settings.public_model)
-    return asyncio.run(_measure(inferq.stack.url, secret, bodies, keeper, rounds, seconds))
+    return asyncio.run(_measure(inferq.stack.url, secret, bodies, keeper, rounds, seconds, clients))
 
 
 async def _measure(
-    url: str, secret: str, bodies: Iterator[dict[str, Any]], keeper: psutil.Process, rounds: int, seconds: float
+    url: str,
+    secret: str,
+    bodies: Iterator[dict[str, Any]],
+    keeper: psutil.Process,
+    rounds: int,
+    seconds: float,
+    clients: int,
 ) -> tuple[Timing, list[Throughput]]:
     receivers = Receivers(secret, HOSTS, lambda host: None if host in HANGING else 204)
     await receivers.start()
     try:
-        loads = await _throughput(url, receivers, bodies, rounds)
         timing = await _timing(url, receivers, bodies, keeper, seconds)
+        loads = await _throughput(url, receivers, bodies, rounds, clients)
     finally:
         await receivers.close()
     return timing, [
@@ -88,7 +96,7 @@ async def _measure(
 
 
 async def _throughput(
-    url: str, receivers: Receivers, bodies: Iterator[dict[str, Any]], rounds: int
+    url: str, receivers: Receivers, bodies: Iterator[dict[str, Any]], rounds: int, clients: int
 ) -> dict[str, list[Load]]:
     """Run the same load in turns, told to receivers that answer and to receivers that hang."""
     kinds = {"that answer": 1, "that hang": 0}
@@ -103,9 +111,9 @@ async def _throughput(
         for kind, offset in kinds.items():
             jobs = [
                 {**body, "webhook": {"url": receivers.url(2 * place + offset)}}
-                for place, body in enumerate(islice(bodies, JOBS))
+                for place, body in enumerate(islice(bodies, JOBS_EACH * clients))
             ]
-            load = await closed_loop(send, jobs, CLIENTS)
+            load = await closed_loop(send, jobs, clients)
             if number >= 0:
                 loads[kind].append(load)
     return loads
@@ -114,7 +122,6 @@ async def _throughput(
 async def _timing(
     url: str, receivers: Receivers, bodies: Iterator[dict[str, Any]], keeper: psutil.Process, seconds: float
 ) -> Timing:
-    receivers.arrived.clear()
     before = keeper.memory_info().rss
     async with session() as http:
 

@@ -66,6 +66,15 @@ def test_spike(tmp_path: Path) -> None:
 
 @pytest.mark.vllm
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_webhooks(tmp_path: Path) -> None:
+    found = bench(tmp_path, "webhooks", "--seconds", "3", "--clients", "8")["webhooks"]
+    assert found["timing"]["events"] == 45
+    assert found["timing"]["hung"] > 0
+    assert [row["receivers"] for row in found["throughput"]] == ["that answer", "that hang"]
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_throughput(tmp_path: Path) -> None:
     (row,) = bench(tmp_path, "throughput", "--clients", "4", "--only", "inferq")["throughput"]
     assert (row["contestant"], row["clients"]) == ("inferq", 4)
