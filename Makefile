@@ -24,7 +24,8 @@ up: $(STACK) ## Run everything on this machine until Ctrl-C
 	@$(BIN)/python -m deploy.local up
 
 test: $(VENV)/dev $(VENV)/cpu $(VENV)/system ## Run the whole test suite
-	@$(BIN)/python -m pytest
+	@# Files in two processes: most tests wait for the processes they have started.
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/dev ## Check style, types and the direction of imports
 	@$(BIN)/ruff format --check --quiet .
