@@ -1,7 +1,8 @@
 -- Cancels one job of the caller: at once while it waits, after the engine has freed it while it runs alone.
 -- ARGV 1: JSON {key, digest, request, limit, job}
--- Keys:  api_key tenant window job gone run members queue engine flows waiting_jobs active sharing in_flight
---        usage amounts idempotency leases deadlines retention request output aborts
+-- Keys:  job gone idempotency deadlines retention run request output members dead_letters sharing leases
+--        engine arrivals flows paces waiting_jobs active queue struck solitary aboard tenant usage in_flight
+--        amounts api_key window turns receivers receiver due sending delivery transitions aborts outbox
 -- Reply: unauthorized | limited tenant rates policy | unknown tenant rates | gone tenant rates |
 --        ended tenant rates status | cancelled tenant rates | cancelling tenant rates
 local a = cjson.decode(ARGV[1])

@@ -1,6 +1,6 @@
 -- Runs that were given up for good, the latest first. Nothing of what was asked or answered is shown.
 -- ARGV 1: how many
--- Keys:  dead_letters run members job
+-- Keys:  job run members dead_letters
 -- Reply: {{run, buried ms, engine, attempts, strikes, lost, error code, tenants and jobs {tenant, job, ...}}, ...}
 local out = {}
 local found = redis.call('ZREVRANGE', K.dead_letters, 0, ARGV[1] - 1, 'WITHSCORES')

@@ -1,7 +1,7 @@
 -- Who is calling, counted in a rate window, and nothing else. A call that repeats a submission is counted as a poll.
 -- ARGV 1: JSON {key, digest, request, limit, polls, idempotency (optional: the Idempotency-Key's digest)}
 --      2: window (requests or polls)
--- Keys:  api_key tenant window idempotency
+-- Keys:  idempotency tenant api_key window
 -- Reply: unauthorized | limited tenant rates policy | known tenant rates now
 local now = now_ms()
 local a = cjson.decode(ARGV[1])

@@ -1,6 +1,7 @@
 -- Sends a test event to an address of the caller's tenant, or tells how that went.
 -- ARGV 1: JSON {key, digest, request, limit, id, url (not given: only tell)}
--- Keys:  api_key tenant window webhook_secrets delivery attempts due sending receivers receiver outbox
+-- Keys:  memory tenant api_key window turns receivers receiver due sending delivery attempts webhook_secrets
+--        outbox
 -- Reply: unauthorized | limited tenant rates policy | no_secret tenant rates | no_memory tenant rates |
 --        unknown tenant rates |
 --        deliveries tenant rates {one, as in deliveries}

@@ -1,6 +1,8 @@
 -- Hands a run back unfinished: to its queue under its old tag, or to its end when it was told to stop.
 -- ARGV 1: run  2: fence  3: strikes to add (0: nobody is suspected)  4: strikes at which it is given up as poison
--- Keys:  run leases aboard queue struck solitary dead_letters members job deadlines retention request output bells
+-- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases engine
+--        arrivals flows paces waiting_jobs active queue struck solitary aboard tenant usage in_flight amounts
+--        turns receivers receiver due sending delivery transitions work outbox bells
 -- Reply: outcome bells; outcome: queued | cancelled | expired | failed | refused (not this attempt's any more)
 -- Replay: a second release finds another status and is refused.
 local run, fence = ARGV[1], ARGV[2]

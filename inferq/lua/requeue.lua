@@ -1,7 +1,7 @@
 -- Asks a dead letter's question once more, as a new run with new jobs: a job that has failed stays failed.
 -- ARGV 1: dead run  2: id of the new run  3..: ids for new jobs, at least as many as the run has members
--- Keys:  dead_letters run request members job engine engines queue flows waiting_jobs active in_flight tenant
---        tenant_jobs work
+-- Keys:  job tenant_jobs run request members dead_letters sharing engines engine arrivals flows paces
+--        waiting_jobs active queue struck solitary tenant in_flight work
 -- Reply: unknown | few members (more ids are needed) | requeued {tenant, new job, tenant, new job, ...}
 -- Replay: the new run is there already; its jobs are told again.
 local dead, run = ARGV[1], ARGV[2]

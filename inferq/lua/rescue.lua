@@ -1,7 +1,9 @@
 -- A keeper's tick: takes runs back whose lease has ended, unless Redis itself was away.
 -- ARGV 1: lease in ms  2: longest gap in ms between ticks that still counts as steady  3: most runs per tick
 --      4: lost leases after which a run is given up
--- Keys:  sweep leases aboard run queue struck solitary dead_letters members job deadlines retention request output
+-- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases engine
+--        arrivals flows paces waiting_jobs active queue struck solitary aboard sweep tenant usage in_flight
+--        amounts turns receivers receiver due sending delivery transitions work outbox
 -- Reply: {steady (0|1), {run, run, ...}}
 -- Ticks of all keepers count together. After an outage or pause of Redis nobody is rescued for one lease, so every
 -- worker that is alive can renew first.

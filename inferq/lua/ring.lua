@@ -1,5 +1,5 @@
 -- A keeper's tick: how many bells each engine's Celery list lacks.
--- Keys:  engines engine engine_workers worker queue bells
+-- Keys:  engines engine queue struck solitary engine_workers worker bells
 -- Reply: {engine, bells, engine, bells, ...}
 local now = now_ms()
 local out = {}

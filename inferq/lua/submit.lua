@@ -6,8 +6,10 @@
 --               hook_url, hook_events (names with spaces between), hook_output}
 --      2: the request as the engine will get it (JSON, opaque here)
 --      3: a completion that was found on the cache's own server, or ""
--- Keys:  memory api_key tenant idempotency window amounts webhook_secrets disabled cache sharing job run request output members queue engine
---        engines arrivals flows waiting_jobs active in_flight usage tenant_jobs deadlines retention bells work
+-- Keys:  job tenant_jobs idempotency deadlines retention run request output members sharing engines engine
+--        arrivals flows paces waiting_jobs active queue struck solitary memory tenant usage in_flight amounts
+--        api_key window turns receivers receiver due sending delivery webhook_secrets disabled cache
+--        transitions work outbox bells
 -- Reply: unauthorized | limited tenant rates policy | mismatch tenant rates | repeat tenant rates job |
 --        no_secret tenant rates | disabled tenant rates |
 --        hit tenant rates completion now | absent tenant rates | too_costly tenant rates limit |
