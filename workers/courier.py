@@ -331,7 +331,7 @@ class Courier:
             try:
                 told = await self._ask(lambda: self._outbox.attempted(parcel, outcome, jitter))
             except StoreUnavailable as error:
-                if time.monotonic() > until:
+                if self._stopping or time.monotonic() > until:
                     log.warning("attempt_not_told", delivery=parcel.id, reason=str(error))
                     return "untold"
                 await asyncio.sleep(LOOK_S)
