@@ -46,21 +46,24 @@ class Row:
 
 
 def measure_simulation(children: Children, rounds: int, calibration: Path) -> tuple[Timing, list[Row]]:
-    """Calibrate, write the calibration to a file, then measure and predict in turns."""
+    """Measure all loads in turns, calibrate with some of them, write the calibration to a file, and predict the others.
+
+    In turns: the machine's own speed drifts, and must not do so between calibrating and predicting.
+    """
     direct = Direct(children, make_settings("models/demo-mistral"))
     numbers = count()
     _run(direct, Load(clients=16, requests=64, characters=40, tokens=64), numbers)  # warm up
-    seconds = {
-        load: median([_run(direct, Load(**_named(load)), numbers) for _ in range(rounds)]) for load in CALIBRATION
-    }
-    timing = fit(seconds)
+    taken: dict[tuple[int, int, int, int], list[float]] = {load: [] for load in (*CALIBRATION, *PREDICTED)}
+    for _ in range(rounds):
+        for values, seconds in taken.items():
+            seconds.append(_run(direct, Load(**_named(values)), numbers))
+    direct.rest()
+    timing = fit({values: median(taken[values]) for values in CALIBRATION})
     timing.write(calibration)
-    rows = []
-    for values in PREDICTED:
-        load = Load(**_named(values))
-        measured = [_run(direct, load, numbers) for _ in range(rounds)]
-        rows.append(Row(load=load, measured_s=median(measured), predicted_s=predict(timing, load, numbers)))
-    return timing, rows
+    return timing, [
+        Row(load=load, measured_s=median(taken[values]), predicted_s=predict(timing, load, numbers))
+        for values, load in ((values, Load(**_named(values))) for values in PREDICTED)
+    ]
 
 
 def fit(seconds: dict[tuple[int, int, int, int], float]) -> Timing:
