@@ -1,11 +1,13 @@
 """Connections to Redis with bounded waiting, by URL; Sentinel URLs included."""
 
+import threading
 import time
+from collections import deque
+from queue import Empty, Full
 from typing import Any, Final
 
 from redis import BlockingConnectionPool, Redis
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
@@ -43,35 +45,63 @@ def connect(url: str, settings: Settings) -> "Redis":
     return Redis.from_pool(MasterPool(address.service, sentinel, **login, **options))
 
 
-class PatientPool(BlockingConnectionPool):  # type: ignore[misc]  # redis-py is not typed here
-    """Bounded connections. Whoever finds all of them busy waits: when Redis answers others it is only a crowd, and when
-    it answers nobody, not longer than a call of its own would.
+class PatientQueue:
+    """Idle connections, the last one used first. Whoever finds none waits in a line: as long as others get answers, and
+    when Redis answers nobody, not longer than a call of its own would take.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, maxsize: int) -> None:
+        self._most = maxsize
+        self._lock = threading.Lock()
+        self._line: deque[_Waiter] = deque()
         self._answered = time.monotonic()
-        super().__init__(*args, **options)
+        #: Idle connections; None stands for one that has not been made.
+        self.queue: list[Any] = []
 
-    def get_connection(self, *args: Any, **options: Any) -> Any:
-        """Return a connection; raises ConnectionError when there is none in time."""
+    def get(self, block: bool = True, timeout: float = 0.0) -> Any:
+        """Return a connection or None; raises Empty when nobody has been answered for ``timeout`` seconds."""
+        with self._lock:
+            if self.queue:
+                return self.queue.pop()
+            waiter = _Waiter()
+            self._line.append(waiter)
         until = time.monotonic() + CROWD_WAIT_S
-        while True:
-            try:
-                return super().get_connection(*args, **options)
-            except RedisConnectionError:
-                now = time.monotonic()
-                if now > until or now - self._answered > self.timeout or self._has_free():
-                    raise
+        while not waiter.served.wait(timeout):
+            now = time.monotonic()
+            with self._lock:
+                if not waiter.served.is_set() and (now > until or now - self._answered > timeout):
+                    self._line.remove(waiter)
+                    raise Empty
+        return waiter.connection
 
-    def release(self, connection: Any) -> None:
-        """Take a connection back; one that is still open has had its answer."""
-        if connection.is_connected:
-            self._answered = time.monotonic()
-        super().release(connection)
+    def put_nowait(self, connection: Any) -> None:
+        """Take a connection back, or give it to whoever is first in the line; raises Full."""
+        with self._lock:
+            if connection is not None and connection.is_connected:
+                self._answered = time.monotonic()  # one that is still open has had its answer
+            if self._line:
+                self._line.popleft().serve(connection)
+            elif len(self.queue) < self._most:
+                self.queue.append(connection)
+            else:
+                raise Full
 
-    def _has_free(self) -> bool:
-        # Then it was not for want of a connection, but one could not be opened.
-        return bool(not self.pool.empty())
+
+class _Waiter:
+    def __init__(self) -> None:
+        self.served = threading.Event()
+        self.connection: Any = None
+
+    def serve(self, connection: Any) -> None:
+        self.connection = connection
+        self.served.set()
+
+
+class PatientPool(BlockingConnectionPool):  # type: ignore[misc]  # redis-py is not typed here
+    """Bounded connections; a crowd waits for them in order."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, queue_class=PatientQueue, **options)
 
 
 class MasterPool(SentinelConnectionPool, PatientPool):  # type: ignore[misc]  # redis-py is not typed here

@@ -31,6 +31,25 @@ def test_a_crowd_waits_its_turn_longer_than_redis_may_take(redis_server: RedisSe
     assert answers == [True] * (5 * CONNECTIONS), "the last ones waited for four turns of 0.2 s"
 
 
+def test_a_crowd_is_served_in_the_order_it_came(redis_server: RedisServer) -> None:
+    settings = make_settings(redis_server.url, redis_timeout=0.4)
+    client = connect(settings.redis_url, settings)
+    ended: list[int] = []
+
+    def ask(number: int) -> None:
+        client.blpop(["nothing"], timeout=0.2)
+        ended.append(number)
+
+    with client:
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(10 * CONNECTIONS)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.001)
+        for thread in threads:
+            thread.join()
+    assert max(abs(place - number) for place, number in enumerate(ended)) < 2 * CONNECTIONS
+
+
 @pytest.mark.parametrize("away", [True, False])
 def test_nobody_waits_for_a_redis_that_answers_nobody(own_redis_server: RedisServer, away: bool) -> None:
     url = f"redis://127.0.0.1:{free_port()}" if away else own_redis_server.url
