@@ -99,7 +99,7 @@ def keeper_piece(settings: Settings) -> Piece:
         name="keeper",
         command=[*_CELERY, "workers.keeper", "worker", "--pool=threads", "-n", "keeper@%h", *_QUIET],
         env=environment_for(settings),
-        address="rescues, deadlines, retention",
+        address="rescues, deadlines, retention, webhooks",
         ready=lambda: _keeper_ticks(settings),
     )
 
