@@ -31,7 +31,7 @@ import os
 from inferq.ids import new_id
 new_id()
 child = os.fork()
-print(new_id()[15:], flush=True)  # the random part
+os.write(1, new_id()[15:].encode() + b"\\n")  # the random part; print() may write in two steps
 if child:
     os.waitpid(child, 0)
 """
