@@ -37,6 +37,12 @@ def use(redis: Redis, share: float) -> None:
         number += 1
 
 
+def use_more(redis: Redis) -> None:
+    """Use what Redis has freed since."""
+    for number in range(10_000):
+        redis.set(f"other:more:{number}", "a" * 100)
+
+
 def give_back(redis: Redis) -> None:
     redis.delete(*redis.scan_iter("other:*"))
 
@@ -71,8 +77,7 @@ def test_when_redis_is_full_every_script_that_finishes_work_runs(world: World) -
     use(world.redis, 1)
     world.pass_ms(100)
     with pytest.raises(OutOfMemoryError):
-        for number in range(10_000):  # Redis may have freed a little since
-            world.redis.set(f"other:more:{number}", "a" * 100)
+        use_more(world.redis)
     assert world.finish(done, text="the answer")
     assert world.worker.fail(failed, code="x", message="x", retryable=False)
     assert world.worker.release(released)[0] == "queued"
