@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from api.callers import accept
-from api.errors import Problem
+from api.errors import Problem, busy
 from api.preferences import CacheDirectives
 from api.schemas import JobRequest
 from api.services import Services
@@ -29,10 +28,6 @@ log = structlog.get_logger()
 
 #: ``Cache-Status`` of an answer from the cache.
 HIT = "inferq; hit"
-#: Seconds after which a caller may try again when memory is short, or nobody can say when there is room.
-FULL_RETRY_AFTER = 5
-#: Seconds a caller is told to wait at most; it may look again earlier.
-MOST_RETRY_AFTER = 600
 
 
 @dataclass(kw_only=True, slots=True)
@@ -205,29 +200,14 @@ def _refusal(submission: Submission, answer: Answer, forwarded: str) -> Problem:
         case "late", (wait_ms,):
             deadlines = {"start_within_s": submission.start_ms, "total_s": submission.total_ms}
             within_ms, name = min((ms, name) for name, ms in deadlines.items() if ms is not None)
-            return _busy(
+            return busy(
                 f"The job would start in about {wait_ms / 1000:.0f} s, later than deadline.{name} allows.",
                 (wait_ms - within_ms) / 1000,
             )
         case "full", (what, wait_ms):
             # When a tenth of what waits has been worked off there is room, and not only for the quickest.
-            return _busy(f"As many {what} wait already as the queue may hold.", wait_ms / 10_000)
-    return no_memory()
-
-
-def no_memory() -> Problem:
-    """Return why nothing new is stored now."""
-    return _busy("The job store is nearly full; reads and cached answers go on.", -1)
-
-
-def _busy(detail: str, seconds: float) -> Problem:
-    retry_after = FULL_RETRY_AFTER if seconds < 0 else min(MOST_RETRY_AFTER, max(1, math.ceil(seconds)))
-    return Problem(
-        503,
-        "temporary-reduced-capacity",
-        f"{detail} Try again in {retry_after} s.",
-        headers={"Retry-After": str(retry_after)},
-    )
+            return busy(f"As many {what} wait already as the queue may hold.", wait_ms / 10_000)
+    raise AssertionError(f"the submit script replies nothing like {answer.outcome}")
 
 
 def checked_address(services: Services, url: str, field: str) -> str:

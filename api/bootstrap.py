@@ -3,11 +3,9 @@
 import threading
 
 import structlog
-from redis import Redis
 from redis.exceptions import RedisError
 
 from inferq.credentials import KeyRing
-from inferq.keys import key
 from inferq.settings import Settings
 
 log = structlog.get_logger()
@@ -18,7 +16,7 @@ TENANT = "development"
 RETRY_DELAY = 1.0
 
 
-def store_bootstrap_key(keys: KeyRing, redis: "Redis", settings: Settings) -> threading.Thread | None:
+def store_bootstrap_key(keys: KeyRing, settings: Settings) -> threading.Thread | None:
     """Store ``BOOTSTRAP_API_KEY`` if there is one, as soon as Redis answers; the API starts without waiting for it.
 
     Its tenant signs webhooks with ``BOOTSTRAP_WEBHOOK_SECRET``, until it has rotated it.
@@ -29,21 +27,17 @@ def store_bootstrap_key(keys: KeyRing, redis: "Redis", settings: Settings) -> th
     presented = settings.bootstrap_api_key.get_secret_value()
     secret = settings.bootstrap_webhook_secret
     first_secret = secret.get_secret_value() if secret else ""
-    thread = threading.Thread(
-        target=_store, args=(keys, redis, presented, first_secret), name="bootstrap-key", daemon=True
-    )
+    arguments = (keys, presented, first_secret)
+    thread = threading.Thread(target=_store, args=arguments, name="bootstrap-key", daemon=True)
     thread.start()
     return thread
 
 
-def _store(keys: KeyRing, redis: "Redis", presented: str, secret: str) -> None:
+def _store(keys: KeyRing, presented: str, secret: str) -> None:
     wait = threading.Event()
     while True:
         try:
-            keys.store(presented, TENANT, name="bootstrap")
-            secrets = key("webhook_secrets", TENANT)
-            if secret and not redis.exists(secrets):
-                redis.zadd(secrets, {secret: "+inf"}, nx=True)
+            keys.store(presented, TENANT, name="bootstrap", webhook_secret=secret)
         except RedisError as error:
             log.warning("bootstrap_key_waits_for_store", reason=type(error).__name__)
             wait.wait(RETRY_DELAY)

@@ -5,7 +5,7 @@ from typing import Final
 
 from flask import Request, g
 
-from api.errors import Problem, unauthorized
+from api.errors import Problem, busy, unauthorized
 from inferq.credentials import Credential
 from inferq.job_store import Answer, RateState
 
@@ -29,7 +29,7 @@ def caller_of(request: Request) -> Credential:
 
 
 def accept(answer: Answer) -> Answer:
-    """Return the answer if the store knew the caller and let it pass; raises Problem 401, 404, 410 or 429.
+    """Return the answer if the store knew the caller and let it pass; raises Problem 401, 404, 410, 429 or 503.
 
     What the caller has left under each policy that was consulted goes out with every answer.
     """
@@ -48,6 +48,8 @@ def accept(answer: Answer) -> Answer:
             raise Problem(404, "not-found", "There is no such job.")
         case "gone":
             raise Problem(410, "gone", "The result of this job has expired or was erased.")
+        case "no_memory":
+            raise busy("The job store is nearly full; reads and cached answers go on.", -1)
     return answer
 
 

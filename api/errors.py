@@ -1,6 +1,7 @@
 """Every error as ``application/problem+json`` (RFC 9457), with a code for programs and a sentence for people."""
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,10 @@ from inferq.errors import StoreUnavailable
 
 log = structlog.get_logger()
 
+#: Seconds after which a caller may try again when memory is short, or nobody can say when there is room.
+FULL_RETRY_AFTER = 5
+#: Seconds a caller is told to wait at most; it may look again earlier.
+MOST_RETRY_AFTER = 600
 #: Seconds after which a caller may try again while Redis is away.
 STORE_RETRY_AFTER = 2
 
@@ -46,6 +51,17 @@ class Problem(Exception):
 def unauthorized(detail: str) -> Problem:
     """Return 401 with the challenge RFC 9110 §11.6.1 asks for."""
     return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="inferq"'})
+
+
+def busy(detail: str, seconds: float) -> Problem:
+    """Return Problem 503: there is no room now; ``seconds`` until there should be some, below 0 when nobody can say."""
+    retry_after = FULL_RETRY_AFTER if seconds < 0 else min(MOST_RETRY_AFTER, max(1, math.ceil(seconds)))
+    return Problem(
+        503,
+        "temporary-reduced-capacity",
+        f"{detail} Try again in {retry_after} s.",
+        headers={"Retry-After": str(retry_after)},
+    )
 
 
 def init_app(app: Flask) -> None:

@@ -46,7 +46,8 @@ def job_body(job: Job) -> dict[str, Any]:
 
 def delivery_body(delivery: Delivery) -> dict[str, Any]:
     """Return the JSON of a webhook delivery with all its attempts."""
-    url = f"/v1/jobs/{delivery.job}/deliveries/{delivery.id}/redeliver" if delivery.job else None
+    job = f"/v1/jobs/{delivery.job}/deliveries/{delivery.id}/redeliver"
+    urls = {"redeliver": job} if delivery.job else {"self": f"/v1/webhooks/test/{delivery.id}"}
     return {
         "id": delivery.id,
         "object": "delivery",
@@ -67,7 +68,7 @@ def delivery_body(delivery: Delivery) -> dict[str, Any]:
         "created_at": instant(delivery.created_ms),
         "ended_at": instant(delivery.ended_ms),
         "next_attempt_at": instant(delivery.due_ms),
-        "urls": {"redeliver": url} if url else {},
+        "urls": urls,
     }
 
 

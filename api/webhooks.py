@@ -4,7 +4,7 @@ import time
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.admission import checked_address, no_memory, webhook_refusal
+from api.admission import checked_address, webhook_refusal
 from api.callers import accept, caller_of
 from api.errors import Problem
 from api.jobs import checked, validated
@@ -12,6 +12,7 @@ from api.representations import delivery_body, instant
 from api.schemas import PingRequest, RotateRequest
 from api.services import services
 from inferq.ids import new_id
+from inferq.outbox import Delivery
 from inferq.webhook_secrets import new_secret
 
 blueprint = Blueprint("webhooks", __name__)
@@ -51,16 +52,25 @@ def ping() -> Response:
         answer = accept(svc.jobs.ping(caller, name, url))
         if answer.outcome == "no_secret":
             raise webhook_refusal("no_secret", "url")
-        if answer.outcome == "no_memory":
-            raise no_memory()
         (delivery,) = answer.rest[0]
         while ended is not None and not delivery.ended_ms and (left := until - time.monotonic()) > 0:
             ended.wait(left)
             ended.clear()
             (delivery,) = accept(svc.jobs.ping_result(caller, name)).rest[0]
-    told = jsonify(delivery_body(delivery))
-    told.status_code = 200 if delivery.ended_ms else 202
-    return told
+    return _told(delivery)
+
+
+@blueprint.get("/v1/webhooks/test/<name>")
+def ping_result(name: str) -> Response:
+    """Say how a test event went: 200, or 202 while nobody knows. It is forgotten after an hour."""
+    (delivery,) = accept(services().jobs.ping_result(caller_of(request), name)).rest[0]
+    return _told(delivery)
+
+
+def _told(delivery: Delivery) -> Response:
+    body = jsonify(delivery_body(delivery))
+    body.status_code = 200 if delivery.ended_ms else 202
+    return body
 
 
 @blueprint.post("/v1/webhooks/secrets/rotate")
@@ -69,8 +79,5 @@ def rotate() -> Response:
     svc, caller = services(), caller_of(request)
     body = validated(svc, caller, RotateRequest, request)
     secret = new_secret()
-    answer = accept(svc.jobs.rotate_secret(caller, secret, body.keep_old_s * 1000))
-    if answer.outcome == "no_memory":
-        raise no_memory()
-    (old_end,) = answer.rest
+    (old_end,) = accept(svc.jobs.rotate_secret(caller, secret, body.keep_old_s * 1000)).rest
     return jsonify({"object": "webhook_secret", "secret": secret, "old_secrets_end_at": instant(old_end)})

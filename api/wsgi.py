@@ -9,4 +9,4 @@ from inferq.settings import load_settings
 settings = load_settings()
 configure_logging(settings.log_format)
 app = create_app(settings)
-store_bootstrap_key(services(app).keys, services(app).connected[0], settings)
+store_bootstrap_key(services(app).keys, settings)

@@ -67,8 +67,13 @@ class KeyRing:
         self.store(presented, tenant, name=name, limits=limits)
         return presented
 
-    def store(self, presented: str, tenant: str, *, name: str = "", limits: KeyLimits | None = None) -> None:
-        """Store a key that exists already (the bootstrap key); raises BadTenant, and ValueError for what is no key."""
+    def store(
+        self, presented: str, tenant: str, *, name: str = "", limits: KeyLimits | None = None, webhook_secret: str = ""
+    ) -> None:
+        """Store a key that exists already (the bootstrap key); raises BadTenant, and ValueError for what is no key.
+
+        ``webhook_secret``: what its tenant signs webhooks with, if it has no secret yet.
+        """
         credential = Credential.parse(presented)
         if credential is None:
             raise ValueError("a key looks like iq_<id>_<secret>")
@@ -85,6 +90,8 @@ class KeyRing:
             pipe.sadd(key("api_keys"), credential.key_id)
             pipe.sadd(key("tenants"), tenant)
             pipe.execute()
+        if webhook_secret and not self._redis.exists(key("webhook_secrets", tenant)):
+            self._redis.zadd(key("webhook_secrets", tenant), {webhook_secret: "+inf"})
 
     def revoke(self, key_id: str) -> bool:
         """Revoke a key for good; returns False when there is none of that id."""

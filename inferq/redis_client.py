@@ -66,13 +66,28 @@ class PatientQueue:
             waiter = _Waiter()
             self._line.append(waiter)
         until = time.monotonic() + CROWD_WAIT_S
-        while not waiter.served.wait(timeout):
-            now = time.monotonic()
-            with self._lock:
-                if not waiter.served.is_set() and (now > until or now - self._answered > timeout):
-                    self._line.remove(waiter)
+        try:
+            while not waiter.served.wait(timeout):
+                now = time.monotonic()
+                if now > until or now - self._answered > timeout:
                     raise Empty
+        except Empty:
+            if self._left(waiter):
+                raise
+        except BaseException:
+            # Killed while it waited, it must not be given a connection, nor keep one it has just been given.
+            if not self._left(waiter):
+                self.put_nowait(waiter.connection)
+            raise
         return waiter.connection
+
+    def _left(self, waiter: "_Waiter") -> bool:
+        """Leave the line; False when there is a connection already."""
+        with self._lock:
+            if waiter.served.is_set():
+                return False
+            self._line.remove(waiter)
+            return True
 
     def put_nowait(self, connection: Any) -> None:
         """Take a connection back, or give it to whoever is first in the line; raises Full."""

@@ -121,10 +121,22 @@ local function priority_of(who, wanted)
   return most
 end
 
--- The job of a tenant, or the reply that explains why there is none.
-local function owned(job, who)
-  local j = record(K.job(job))
-  if j and j.tenant == who.tenant then return j, nil end
-  if not j and redis.call('GET', K.gone(job)) == who.tenant then return nil, {'gone', who.tenant, who.rates} end
-  return nil, {'unknown', who.tenant, who.rates}
+-- The job a caller names, if it is its tenant's; counted as a poll. Returns who and the job's record, or nil, nil and the
+-- refusal to reply.
+local function enter_job(a, now)
+  local who, refusal = enter(a, 'polls', now)
+  if refusal then return nil, nil, refusal end
+  local j = record(K.job(a.job))
+  if j and j.tenant == who.tenant then return who, j, nil end
+  if not j and redis.call('GET', K.gone(a.job)) == who.tenant then return nil, nil, {'gone', who.tenant, who.rates} end
+  return nil, nil, {'unknown', who.tenant, who.rates}
+end
+
+-- Of whom a question is: of the caller whose JSON {key, digest, request, limit} it is, counted as a poll, or, for "", of
+-- the tenant that an operator names. Returns tenant and rates, or nil, nil and the refusal to reply.
+local function asked_of(caller, named, now)
+  if caller == '' then return named, {}, nil end
+  local who, refusal = enter(cjson.decode(caller), 'polls', now)
+  if refusal then return nil, nil, refusal end
+  return who.tenant, who.rates, nil
 end

@@ -41,9 +41,21 @@ local function line_up(receiver)
   take_place(standing, tenant, receiver, at)
 end
 
+local RECEIVER_MS = 86400000  -- how long it is remembered how a receiver answered
+
+local function receiver_of(tenant, url)
+  return tenant .. ' ' .. url:match('^%a+://[^/?#]+')
+end
+
+-- Lets a receiver be tried now, whatever its breaker says: somebody asks for it.
+local function pass_breaker(receiver)
+  redis.call('HSET', K.receiver(receiver), 'open_until_ms', 0)
+  redis.call('PEXPIRE', K.receiver(receiver), RECEIVER_MS)
+end
+
 -- Puts a delivery into the outbox, due at `at`. f: tenant, event, url, job ('': none).
 local function post(id, f, body, at, now)
-  local receiver = f.tenant .. ' ' .. f.url:match('^%a+://[^/?#]+')
+  local receiver = receiver_of(f.tenant, f.url)
   redis.call('HSET', K.delivery(id), 'v', VERSION, 'job', f.job, 'tenant', f.tenant, 'event', f.event, 'url', f.url,
     'receiver', receiver, 'body', body, 'created_ms', now, 'since_ms', now, 'status', 'pending', 'step', 0, 'number', 0)
   redis.call('ZADD', K.due(receiver), at, id)
@@ -107,8 +119,6 @@ local function tell(job, j, r, event, now)
     now, now)
 end
 
-local RECEIVER_MS = 86400000  -- how long it is remembered how a receiver answered
-
 -- Lets a job's retention begin, if it has ended and so have its deliveries.
 local function keep_job(job, now)
   local j = redis.call('HMGET', K.job(job), 'status', 'ttl_ms', 'open')
@@ -143,8 +153,7 @@ local function deliver_again(id, d, now)
     redis.call('HDEL', K.job(d.job), 'expires_ms')
     redis.call('ZREM', K.retention, d.job)
   end
-  redis.call('HSET', K.receiver(d.receiver), 'open_until_ms', 0)
-  redis.call('PEXPIRE', K.receiver(d.receiver), RECEIVER_MS)
+  pass_breaker(d.receiver)
   redis.call('ZADD', K.due(d.receiver), now, id)
   line_up(d.receiver)
   redis.call('PUBLISH', K.outbox, '')

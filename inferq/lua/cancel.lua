@@ -7,10 +7,8 @@
 --        ended tenant rates status | cancelled tenant rates | cancelling tenant rates
 local a = cjson.decode(ARGV[1])
 local now = now_ms()
-local who, refusal = enter(a, 'polls', now)
+local who, j, refusal = enter_job(a, now)
 if refusal then return refusal end
-local j, absent = owned(a.job, who)
-if absent then return absent end
 if j.status == 'cancelled' or j.status == 'cancelling' then return {j.status, who.tenant, who.rates} end
 if TERMINAL[j.status] then return {'ended', who.tenant, who.rates, j.status} end
 return {leave(a.job, j, 'cancelled', now), who.tenant, who.rates}

@@ -8,10 +8,8 @@
 -- Replay: what waits already is due at once, as it was.
 local a = cjson.decode(ARGV[1])
 local now = now_ms()
-local who, refusal = enter(a, 'polls', now)
+local who, j, refusal = enter_job(a, now)
 if refusal then return refusal end
-local j, absent = owned(a.job, who)
-if absent then return absent end
 if a.again then
   local d = record(K.delivery(a.again))
   if not d or d.job ~= a.job then return {'no_delivery', who.tenant, who.rates} end

@@ -5,10 +5,8 @@
 --        delivery attempts dead_deliveries
 -- Reply: unauthorized | limited tenant rates policy | unknown tenant rates | gone tenant rates | live tenant rates | erased tenant rates
 local a = cjson.decode(ARGV[1])
-local who, refusal = enter(a, 'polls', now_ms())
+local who, j, refusal = enter_job(a, now_ms())
 if refusal then return refusal end
-local j, absent = owned(a.job, who)
-if absent then return absent end
 if not TERMINAL[j.status] then return {'live', who.tenant, who.rates} end
 forget(a.job, j)
 return {'erased', who.tenant, who.rates}

@@ -7,12 +7,8 @@
 --        {high, normal, low} jobs that wait, tokens that wait, ms-to-wait-or-nil}, ...} running now full (0|1)
 -- ms to wait: of a job of common size from the caller, or from a tenant without any waiting.
 local now = now_ms()
-local tenant, rates = '', {}
-if ARGV[1] ~= '' then
-  local who, refusal = enter(cjson.decode(ARGV[1]), 'polls', now)
-  if refusal then return refusal end
-  tenant, rates = who.tenant, who.rates
-end
+local tenant, rates, refusal = asked_of(ARGV[1], '', now)
+if refusal then return refusal end
 even_when_full()
 local COMMON = 300  -- tokens of a job when none waits to tell
 local engines = {}

@@ -14,11 +14,8 @@ if a.url and redis.call('EXISTS', K.delivery(a.id)) == 0 then
   if redis.call('ZCOUNT', K.webhook_secrets(who.tenant), now, '+inf') == 0 then return {'no_secret', who.tenant, who.rates} end
   if full(now) then return {'no_memory', who.tenant, who.rates} end
   local body = cjson.encode({type = 'ping', timestamp = instant(now), data = {id = a.id}})
+  pass_breaker(receiver_of(who.tenant, a.url))
   post(a.id, {tenant = who.tenant, event = 'ping', url = a.url, job = ''}, body, 0, now)
-  local receiver = redis.call('HGET', K.delivery(a.id), 'receiver')
-  redis.call('HSET', K.receiver(receiver), 'open_until_ms', 0)  -- whoever tests wants to know now
-  redis.call('PEXPIRE', K.receiver(receiver), RECEIVER_MS)
-  line_up(receiver)
 end
 local d = record(K.delivery(a.id))
 if not d or d.tenant ~= who.tenant then return {'unknown', who.tenant, who.rates} end

@@ -5,9 +5,7 @@
 --        job tenant rates {job fields} {run fields} output-or-nil rank-or-nil ms-to-wait-or-nil
 local a = cjson.decode(ARGV[1])
 local now = now_ms()
-local who, refusal = enter(a, 'polls', now)
+local who, j, refusal = enter_job(a, now)
 if refusal then return refusal end
-local j, absent = owned(a.job, who)
-if absent then return absent end
 if j.expires_ms and tonumber(j.expires_ms) <= now then return {'gone', who.tenant, who.rates} end
 return {'job', who.tenant, who.rates, shown(j)}

@@ -6,12 +6,8 @@
 --        rotated tenant rates {instant (ms) the old ones end, or nil}
 -- Replay: the new secret is there already and is not cut short.
 local now = now_ms()
-local tenant, rates = ARGV[2], {}
-if ARGV[1] ~= '' then
-  local who, refusal = enter(cjson.decode(ARGV[1]), 'polls', now)
-  if refusal then return refusal end
-  tenant, rates = who.tenant, who.rates
-end
+local tenant, rates, refusal = asked_of(ARGV[1], ARGV[2], now)
+if refusal then return refusal end
 if ARGV[1] ~= '' and full(now) then return {'no_memory', tenant, rates} end
 local MOST = 5  -- secrets that sign side by side: receivers bound the length of a header
 local key, ends = K.webhook_secrets(tenant), now + ARGV[4]

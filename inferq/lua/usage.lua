@@ -6,12 +6,8 @@
 --        usage tenant rates {tenant fields} {key, jobs in flight, ...} {engine, {high, normal, low} jobs that wait, ...}
 --        {day number, {fields}, ...}
 local now = now_ms()
-local tenant, rates = ARGV[2], {}
-if ARGV[1] ~= '' then
-  local who, refusal = enter(cjson.decode(ARGV[1]), 'polls', now)
-  if refusal then return refusal end
-  tenant, rates = who.tenant, who.rates
-end
+local tenant, rates, refusal = asked_of(ARGV[1], ARGV[2], now)
+if refusal then return refusal end
 local waits, days, today = {}, {}, math.floor(now / 86400000)
 for _, engine in ipairs(redis.call('SMEMBERS', K.engines)) do
   local counts, sum = waiting_of(engine, tenant)
