@@ -301,7 +301,7 @@ def test_an_attempt_that_breaks_in_our_own_hands_is_a_failed_one(
     def broken(_: object) -> dict[str, str]:
         raise RuntimeError("nobody thought of this")
 
-    monkeypatch.setattr("workers.courier.signed_headers", broken)
+    monkeypatch.setattr("workers.sender.signed_headers", broken)
     job = submit(client, webhook={"url": receiver.url})
     worker.finish(worker.claim())
     with a_courier(redis, settings):
