@@ -45,6 +45,14 @@ class Tenants:
             self.complete(run)
         return names
 
+    def measured(self) -> None:
+        """One slot, which has just done 100 tokens of "a" in a second."""
+        self.world.warm(slots=1)
+        self.submit("a", cost=100)
+        run = self.world.claim()
+        self.world.pass_ms(1000)
+        self.complete(run)
+
     def complete(self, run: ClaimedRun) -> None:
         assert self.world.finish(run)
 
@@ -277,11 +285,7 @@ def test_the_estimate_is_what_then_happens(tenants: Tenants) -> None:
 def test_a_job_that_would_start_too_late_is_refused_with_the_time_to_come_back(tenants: Tenants) -> None:
     world = tenants.world
     tenants.add("a")
-    world.warm(slots=1)
-    tenants.submit("a", cost=100)
-    run = world.claim()
-    world.pass_ms(1000)
-    tenants.complete(run)
+    tenants.measured()
     tenants.submit("a", 10, cost=100)
     refused = world.jobs.submit(tenants.callers["a"], world.submission(cost=100, start_ms=5000))
     assert (refused.outcome, refused.rest[0]) == ("late", 11_000)
@@ -291,11 +295,7 @@ def test_a_job_that_would_start_too_late_is_refused_with_the_time_to_come_back(t
 def test_an_estimate_is_taken_with_caution_and_the_longer_one_of_two_counts(tenants: Tenants) -> None:
     world = tenants.world
     tenants.add("a")
-    world.warm(slots=1)
-    tenants.submit("a", cost=100)
-    run = world.claim()
-    world.pass_ms(1000)
-    tenants.complete(run)
+    tenants.measured()
     tenants.submit("a", 11, cost=100)
     # The twelfth: 11 s as the order stands, 12 s by its flow's share, a quarter more for caution.
     for start_ms, outcome in ((14_000, "late"), (16_000, "accepted")):

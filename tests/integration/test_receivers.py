@@ -1,6 +1,5 @@
 """Receivers: when each is tried, how many at once, whom it may delay."""
 
-
 import pytest
 
 from inferq.keys import key

@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from deploy.local.stack import free_port
-from inferq.redis_client import CONNECTIONS, connect
+from inferq.redis_client import CONNECTIONS, PatientQueue, connect
 from tests.conftest import make_settings
 from tests.redis_server import RedisServer
 
@@ -96,3 +96,22 @@ def test_a_redis_that_takes_no_connection_is_not_asked_over_and_over() -> None:
         door.shutdown(socket.SHUT_RDWR)
     refusing.join()
     assert 1 <= asked <= 8
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["waiting", "just served"])
+def test_whoever_is_killed_while_it_waits_keeps_no_connection(monkeypatch: pytest.MonkeyPatch, served: bool) -> None:
+    queue = PatientQueue(1)
+
+    def killed(_: threading.Event, timeout: float) -> bool:
+        if served:
+            queue.put_nowait(None)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Event, "wait", killed)
+    with pytest.raises(KeyboardInterrupt):
+        queue.get(timeout=1.0)
+    monkeypatch.undo()
+    if not served:
+        queue.put_nowait(None)
+    assert queue.queue == [None]
+    assert queue.get(timeout=1.0) is None

@@ -1,7 +1,5 @@
 """Suspects: runs that were in engines that died, and how the innocent among them are found out."""
 
-
-
 from inferq.ids import new_id
 from inferq.jobs import JobStatus
 from inferq.keys import key

@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 from redis import Redis
 
 from api.admission import _repeatable
+from api.bootstrap import TENANT, store_bootstrap_key
 from api.schemas import JobRequest, Webhook
 from inferq.credentials import KeyRing
 from inferq.keys import key
 from inferq.outbox import Outbox
 from inferq.scripts import Scripts
 from inferq.settings import Settings
+from inferq.webhook_secrets import new_secret
 from inferq.webhooks import AddressRules
 from tests.conftest import OpenClient
 from tests.hand_worker import HandWorker, problem, submit
@@ -149,12 +152,37 @@ def test_a_test_event_reports_what_happened(
 
 
 def test_without_a_keeper_a_test_event_waits(
-    open_client: OpenClient, api_key: str, settings: Settings, secret: str, receiver: Receiver
+    open_client: OpenClient, api_key: str, redis: Redis, settings: Settings, secret: str, receiver: Receiver
 ) -> None:
     client = open_client(settings.model_copy(update={"webhook_timeout": 0.01, "max_waiters": 1}), api_key)
     with client.application.extensions["inferq"].waiters.watch("someone else"):
         told = client.post("/v1/webhooks/test", json={"url": receiver.url})
     assert (told.status_code, told.json["status"], told.json["attempts"]) == (202, "pending", [])
+    assert client.get(told.json["urls"]["self"]).status_code == 202
+    with a_courier(redis, settings):
+        until(lambda: client.get(told.json["urls"]["self"]).status_code == 200)
+    assert client.get(told.json["urls"]["self"]).json["status"] == "delivered"
+    problem(client.get("/v1/webhooks/test/msg_nonsense"), 404, "not-found")
+
+
+def test_the_bootstrap_key_s_tenant_has_a_secret_from_the_start_until_it_rotates_it(
+    redis: Redis, settings: Settings, open_client: OpenClient
+) -> None:
+    key_given, first = "iq_dev_0123456789abcdef", new_secret()
+    settings = settings.model_copy(
+        update={"bootstrap_api_key": SecretStr(key_given), "bootstrap_webhook_secret": SecretStr(first)}
+    )
+
+    def start() -> None:
+        thread = store_bootstrap_key(KeyRing(redis), settings)
+        assert thread
+        thread.join()
+
+    start()
+    assert redis.zrange(key("webhook_secrets", TENANT), 0, -1) == [first]
+    rotated = open_client(settings, key_given).post("/v1/webhooks/secrets/rotate", json={"keep_old_s": 0})
+    start()
+    assert redis.zrange(key("webhook_secrets", TENANT), 0, -1) == [rotated.json["secret"]]
 
 
 def test_a_secret_is_rotated_and_the_old_one_signs_on(
