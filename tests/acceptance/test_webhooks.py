@@ -46,7 +46,9 @@ class Sender:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         scripts = Scripts(redis)
         self.jobs = JobStore(scripts, ServiceLimits(requests=1_000_000, polls=1_000_000))
-        self.caller: Credential = Credential.parse(KeyRing(redis).create("acme"))  # type: ignore[assignment]
+        caller = Credential.parse(KeyRing(redis).create("acme"))
+        assert caller
+        self.caller = caller
         self.secret = Operations(scripts).rotate_secret("acme", 0)
         self._engine = settings.engine_queue
 
