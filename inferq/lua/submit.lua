@@ -77,24 +77,13 @@ local function remember()
 end
 
 local c = completion and completion_of(completion)
-if c then
-  -- Its repeats must find it, or its receiver be told: a job that has ended already.
-  if full(now) then return {'no_memory', who.tenant, who.rates} end
-  count_usage(f.tenant, now, 'hits', 1)
-  f.cache, f.tag, f.charge = 'hit', 0, 0
-  store_hit(a.job, a.run, f, c, now)
-  remember()
-  redis.call('ZREM', K.deadlines, a.job)
-  if a.idempotency then redis.call('PEXPIRE', K.idempotency(f.tenant, a.idempotency), IDEMPOTENT_MS) end
-  return accepted(0)
+if not c then
+  if a.only then return {'absent', who.tenant, who.rates} end
+  refusal = check_tokens(who, a.tokens, a.cost, now) or check_jobs(who, a.jobs)
+  if refusal then return refusal end
 end
-if a.only then return {'absent', who.tenant, who.rates} end
-
-refusal = check_tokens(who, a.tokens, a.cost, now) or check_jobs(who, a.jobs)
-if refusal then return refusal end
 if full(now) then return {'no_memory', who.tenant, who.rates} end
 
-f.tag, f.charge = quote(f.engine, f.tenant, f.priority, f.cost)
 local wanted = math.min(a.start_ms or a.total_ms or math.huge, a.total_ms or a.start_ms or math.huge)
 
 -- A job that would start too late is better refused than accepted. `ahead`: runs before it.
@@ -104,33 +93,55 @@ local function late(tag, ahead, cost, weight)
   return {'late', who.tenant, who.rates, math.max(order, fair)}
 end
 
-local live = a.share and redis.call('GET', K.sharing(f.scope, f.fp))
-local r = live and record(K.run(live))
-if r and r.status == 'queued' then
+-- Writes a job with a run of its own, if there is room for it.
+local function queue_up()
+  local depth, tokens = waiting(f.engine), tonumber(redis.call('HGET', K.engine(f.engine), 'tokens') or 0)
+  local ahead = depth > 0 and redis.call('ZCOUNT', K.queue(f.engine), '-inf', f.tag) or 0
+  local weight = redis.call('HEXISTS', K.active(f.engine), f.tenant) == 1 and 0 or weight_of(f.tenant)
+  local full_of = depth >= a.max_depth and 'runs' or depth > 0 and tokens + f.cost > a.max_tokens and 'tokens'
+  if full_of then
+    return {'full', who.tenant, who.rates, full_of, expected_wait(f.engine, f.tag, ahead, f.cost, weight) or -1}
+  end
+  local too_late = late(f.tag, ahead, f.cost, weight)
+  if too_late then return too_late end
+  open_run(a.run, f, ARGV[2], now)
+  open_job(a.job, a.run, f, now)
+  remember()
+  count_tokens(who, a.job, f.cost, now)
+  return accepted(math.min(1, bells(f.engine)))
+end
+
+local live, r
+if not c then
+  f.tag, f.charge = quote(f.engine, f.tenant, f.priority, f.cost)
+  live = a.share and redis.call('GET', K.sharing(f.scope, f.fp))
+  r = live and record(K.run(live))
+  if not r then return queue_up() end
+end
+
+-- LATER
+
+if c then
+  -- Its repeats must find it, or its receiver be told: a job that has ended already.
+  count_usage(f.tenant, now, 'hits', 1)
+  f.cache, f.tag, f.charge = 'hit', 0, 0
+  store_hit(a.job, a.run, f, c, now)
+  remember()
+  redis.call('ZREM', K.deadlines, a.job)
+  if a.idempotency then redis.call('PEXPIRE', K.idempotency(f.tenant, a.idempotency), IDEMPOTENT_MS) end
+  return accepted(0)
+end
+
+if r.status == 'queued' then
   local tag = math.min(f.tag, tonumber(r.tag))
   refusal = late(tag, redis.call('ZCOUNT', line(r), '-inf', '(' .. string.format('%.0f', tag)), 0, 0)
   if refusal then return refusal end
 end
-if r and join(a.job, live, r, f, now) then
+if join(a.job, live, r, f, now) then
   remember()
   if r.status == 'in_progress' then start_job(a.job, record(K.job(a.job)), r, r.attempt, now) end
   count_tokens(who, a.job, f.cost, now)
   count_usage(f.tenant, now, 'coalesced', 1)
   return accepted(math.min(1, bells(f.engine)))
 end
-
-local depth, tokens = waiting(f.engine), tonumber(redis.call('HGET', K.engine(f.engine), 'tokens') or 0)
-local ahead = depth > 0 and redis.call('ZCOUNT', K.queue(f.engine), '-inf', f.tag) or 0
-local weight = redis.call('HEXISTS', K.active(f.engine), f.tenant) == 1 and 0 or weight_of(f.tenant)
-local full_of = depth >= a.max_depth and 'runs' or depth > 0 and tokens + f.cost > a.max_tokens and 'tokens'
-if full_of then
-  return {'full', who.tenant, who.rates, full_of, expected_wait(f.engine, f.tag, ahead, f.cost, weight) or -1}
-end
-refusal = late(f.tag, ahead, f.cost, weight)
-if refusal then return refusal end
-
-open_run(a.run, f, ARGV[2], now)
-open_job(a.job, a.run, f, now)
-remember()
-count_tokens(who, a.job, f.cost, now)
-return accepted(math.min(1, bells(f.engine)))
+return queue_up()
