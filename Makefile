@@ -12,7 +12,7 @@ STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench chaos install clean
+.PHONY: help demo up test lint format bench chaos preview dashboards install clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,6 +42,12 @@ bench: $(VENV)/dev $(VENV)/cpu ## Measure latency and throughput beside others, 
 chaos: $(VENV)/dev $(VENV)/cpu ## Kill everything under load for half an hour, and count what is lost
 	@$(BIN)/python -m chaos $(CHAOS)
 
+dashboards: $(VENV)/dev ## Write Grafana's dashboards anew
+	@$(BIN)/python -m grafana
+
+preview: $(VENV)/dev ## Draw every dashboard from a running Prometheus into docs/images/dashboards
+	@$(BIN)/python -m grafana.preview $(PREVIEW)
+
 install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv
 
 clean: ## Remove what make has made
@@ -59,10 +65,11 @@ $(VENV)/dev: $(VENV)/base requirements-dev.txt requirements-local.txt
 	@$(PIP) install -r requirements-dev.txt && touch $@
 
 # Tests run on the system's Redis (7 or later) besides the bundled 6.2. Where it may not be installed, on that one alone.
+# Rules and dashboards are tested with the system's Prometheus, and not where there is none.
 $(VENV)/system: $(VENV)/base
-	@if [ -z "$$(command -v redis-server)" ] && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
+	@if [ -z "$$(command -v redis-server)" -o -z "$$(command -v prometheus)" ] && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-	  apt-get -qq install --no-install-recommends redis-server < /dev/null > /dev/null; fi
+	  apt-get -qq install --no-install-recommends redis-server prometheus < /dev/null > /dev/null; fi
 	@touch $@
 
 # Only torch comes from its own index. PyPI's torchvision and its kin are CUDA builds that break transformers beside it.

@@ -96,7 +96,7 @@ class Place:
 
 
 def places(dashboard: Dashboard) -> list[tuple[Row | Panel, Place]]:
-    """Return every heading and panel of a dashboard with its place: left to right, in lines as high as their highest."""
+    """Return every heading and panel with its place: from left to right, in lines as high as their highest."""
     found: list[tuple[Row | Panel, Place]] = []
     top = 0
     for row in dashboard.rows:

@@ -231,11 +231,15 @@ def _link(board: Dashboard) -> Json:
 
 
 def _variables() -> list[Json]:
-    datasource = {
-        "hide": 0, "label": "Data source", "name": "datasource", "query": "prometheus", "refresh": 1, "type": "datasource"
-    }  # fmt: skip
     return [
-        datasource,
+        {
+            "hide": 0,
+            "label": "Data source",
+            "name": "datasource",
+            "query": "prometheus",
+            "refresh": 1,
+            "type": "datasource",
+        },
         _variable("job", 'label_values({__name__=~"inferq_build_info|flower_worker_online"}, job)'),
         _variable(
             "instance", 'label_values({__name__=~"inferq_build_info|flower_worker_online", job=~"$job"}, instance)'

@@ -94,7 +94,14 @@ class Settings(BaseSettings):
     #: Processes of the API on this machine.
     api_processes: int = Field(1, ge=1, le=256)
     flower_port: Port = 5555
+    #: Where worker and keeper serve their metrics.
+    metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9101
+    keeper_metrics_port: Port = 9102
+    #: What Prometheus must show as a bearer token to read metrics; anybody may when not given.
+    metrics_token: SecretStr | None = None
+    #: Where ``make up`` starts a Prometheus if there is one; 0 for none.
+    prometheus_port: Port = 9090
     #: A key made at start for development, in the form iq_<id>_<secret>.
     bootstrap_api_key: SecretStr | None = None
     #: How log lines look.

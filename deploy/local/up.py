@@ -12,6 +12,7 @@ from rich.console import Console
 
 from deploy.local import stack
 from deploy.local.child import ROOT
+from deploy.local.prometheus import prometheus_piece, why_none
 from deploy.local.supervisor import Supervisor
 from inferq.errors import ConfigurationError
 from inferq.settings import Settings
@@ -25,6 +26,9 @@ def up(console: Console) -> None:
     settings, private = stack.local_settings()
     stack.check_port("API_PORT", settings.api_host, settings.api_port)
     stack.check_port("FLOWER_PORT", settings.api_host, settings.flower_port)
+    without_metrics = why_none(settings)
+    if not without_metrics:
+        stack.check_port("PROMETHEUS_PORT", "127.0.0.1", settings.prometheus_port)
     if not private and not stack.redis_answers(settings):
         raise ConfigurationError(f"REDIS_URL: no Redis answers at {_without_password(settings.redis_url)}")
     logs = HOME / "logs"
@@ -39,6 +43,8 @@ def up(console: Console) -> None:
                 supervisor.start(
                     stack.keeper_piece(settings), stack.worker_piece(settings), stack.flower_piece(settings)
                 )
+                if not without_metrics:
+                    supervisor.start(prometheus_piece(settings, HOME / "prometheus"))
                 console.print(welcome(settings, logs), highlight=False, markup=False, soft_wrap=True)
                 supervisor.watch()
                 console.print("stopping; running jobs may finish first, Ctrl-C again does not wait for them")
@@ -51,10 +57,12 @@ def welcome(settings: Settings, logs: Path) -> str:
     """Return what a person needs to know to use the stack."""
     key = settings.bootstrap_api_key.get_secret_value() if settings.bootstrap_api_key else ""
     base = f"http://{settings.api_host}:{settings.api_port}"
+    metrics = why_none(settings) or f"http://127.0.0.1:{settings.prometheus_port}"
     return f"""
 inferq is up.
   API      {base}
   Flower   http://{settings.api_host}:{settings.flower_port}
+  metrics  {metrics}
   key      {key}
   logs     {logs}
 

@@ -112,7 +112,9 @@ DOOR = Row(
                 "In the time shown. requests, polls, tokens, jobs: a limit of the key; runs_full, tokens_full, late, "
                 "memory_full: no room; store: no Redis."
             ),
-            queries=(Query(expr=increase("inferq_refusals_total", "reason"), legend="{{reason}}", instant=True),),
+            queries=(
+                Query(expr=f"{increase('inferq_refusals_total', 'reason')} > 0", legend="{{reason}}", instant=True),
+            ),
             kind="bargauge",
             unit="short",
             decimals=0,
@@ -152,9 +154,7 @@ LIMITER = Row(
                     legend="submits are refused",
                     look=Look(BAD, "dash"),
                 ),
-                Query(
-                    expr=f"{gauge('inferq_redis_memory_max_bytes')} > 0", legend="maxmemory", look=Look(GREY, "dot")
-                ),
+                Query(expr=f"{gauge('inferq_redis_memory_max_bytes')} > 0", legend="maxmemory", look=Look(GREY, "dot")),
             ),
             unit="bytes",
             empty="no keeper",

@@ -13,9 +13,7 @@ STATE = Row(
         Panel(
             title="Engines",
             description="Each worker with the state of its engine.",
-            queries=(
-                Query(expr=f"{gauge('inferq_engine_state', 'instance', 'state')} == 1", legend="{{state}}"),
-            ),
+            queries=(Query(expr=f"{gauge('inferq_engine_state', 'instance', 'state')} == 1", legend="{{state}}"),),
             kind="stat",
             unit="none",
             width=8,
@@ -69,7 +67,7 @@ WORK = Row(
     (
         Panel(
             title="Runs in the engine",
-            description="As vLLM sees them. Waiting here means that the worker takes more than the engine has room for.",
+            description="As vLLM sees them. Waiting here: the worker takes more than the engine has room for.",
             queries=(
                 Query(expr=gauge("vllm:num_requests_running"), legend="running", look=Look(SKY)),
                 Query(expr=gauge("vllm:num_requests_waiting"), legend="waiting", look=Look(ORANGE, "dash")),
@@ -80,9 +78,7 @@ WORK = Row(
         Panel(
             title="KV cache in use",
             description="By worker. Full and preempting for ten minutes, it alerts.",
-            queries=(
-                Query(expr=gauge("vllm:kv_cache_usage_perc", "instance", how="max"), legend="{{instance}}"),
-            ),
+            queries=(Query(expr=gauge("vllm:kv_cache_usage_perc", "instance", how="max"), legend="{{instance}}"),),
             unit="percentunit",
             high=1,
             steps=(Step(0.95, BAD),),
@@ -92,9 +88,7 @@ WORK = Row(
         Panel(
             title="Preemptions per second",
             description="Runs that were put back because the KV cache was full, and are computed again.",
-            queries=(
-                Query(expr=rate("vllm:num_preemptions_total"), legend="preemptions", look=Look(VERMILLION)),
-            ),
+            queries=(Query(expr=rate("vllm:num_preemptions_total"), legend="preemptions", look=Look(VERMILLION)),),
             unit="short",
             empty=NO_VLLM,
             alerts=("InferqKVCacheFull",),
@@ -111,9 +105,7 @@ WORK = Row(
             queries=(
                 Query(expr=rate("vllm:generation_tokens_total"), legend="generated", look=Look(SKY)),
                 Query(expr=rate("vllm:prompt_tokens_total"), legend="read", look=Look(PURPLE, "dash")),
-                Query(
-                    expr=rate("vllm:prefix_cache_hits_total"), legend="found in the cache", look=Look(GREEN, "dot")
-                ),
+                Query(expr=rate("vllm:prefix_cache_hits_total"), legend="found in the cache", look=Look(GREEN, "dot")),
             ),
             unit="short",
             empty=NO_VLLM,
@@ -121,9 +113,7 @@ WORK = Row(
         Panel(
             title="Answers per second, by finish reason",
             description="stop: it was done; length: max_tokens; abort: cancelled, past its deadline, or handed back.",
-            queries=(
-                Query(expr=rate("vllm:request_success_total", "finished_reason"), legend="{{finished_reason}}"),
-            ),
+            queries=(Query(expr=rate("vllm:request_success_total", "finished_reason"), legend="{{finished_reason}}"),),
             unit="short",
             stacked=True,
             empty=NO_VLLM,
@@ -164,9 +154,7 @@ CARD = Row(
             title="Busy",
             description="Share of time in which a kernel ran.",
             queries=(
-                Query(
-                    expr=gauge("inferq_gpu_utilization_ratio", "instance", "gpu"), legend="{{instance}} GPU {{gpu}}"
-                ),
+                Query(expr=gauge("inferq_gpu_utilization_ratio", "instance", "gpu"), legend="{{instance}} GPU {{gpu}}"),
             ),
             unit="percentunit",
             width=6,
@@ -177,9 +165,7 @@ CARD = Row(
             title="Memory",
             description="Used by whatever runs on the card, and how much there is.",
             queries=(
-                Query(
-                    expr=gauge("inferq_gpu_memory_used_bytes", "instance", "gpu"), legend="{{instance}} GPU {{gpu}}"
-                ),
+                Query(expr=gauge("inferq_gpu_memory_used_bytes", "instance", "gpu"), legend="{{instance}} GPU {{gpu}}"),
                 Query(
                     expr=gauge("inferq_gpu_memory_total_bytes", how="max"), legend="there is", look=Look(GREY, "dot")
                 ),

@@ -64,9 +64,7 @@ DISTRIBUTIONS = Row(
         Panel(
             title="From submit to result, p95 by priority",
             description="Who has the higher priority should wait less.",
-            queries=(
-                Query(expr=quantile(0.95, "inferq_job_duration_seconds", "priority"), legend="{{priority}}"),
-            ),
+            queries=(Query(expr=quantile(0.95, "inferq_job_duration_seconds", "priority"), legend="{{priority}}"),),
             unit="s",
         ),
         _quantiles(
@@ -79,9 +77,7 @@ DISTRIBUTIONS = Row(
         Panel(
             title="Queue wait, p95 by priority",
             description="From submit to the first start.",
-            queries=(
-                Query(expr=quantile(0.95, "inferq_job_queue_wait_seconds", "priority"), legend="{{priority}}"),
-            ),
+            queries=(Query(expr=quantile(0.95, "inferq_job_queue_wait_seconds", "priority"), legend="{{priority}}"),),
             unit="s",
         ),
     ),

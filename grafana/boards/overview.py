@@ -1,4 +1,4 @@
-"""Overview: is it well, and how long does a caller wait now?"""
+"""Overview: whether it is well, and how long a caller waits now."""
 
 from grafana.model import Dashboard, Panel, Query, Row, Step, lines, tile
 from grafana.palette import BAD, GOOD, GREY, ORANGE, PLAIN, PURPLE, SKY, VERMILLION, WARN, Look
@@ -94,7 +94,7 @@ CALLERS = Row(
         ),
         Panel(
             title="Submits per second",
-            description="How submits were answered: from the cache, by sharing a run, by the queue, as a repeat, or not.",
+            description="How submits were answered: from the cache, by a shared run, by the queue, as a repeat, or not.",
             queries=(
                 Query(expr=rate("inferq_admissions_total", "decision"), legend="{{decision}}"),
                 Query(expr=rate("inferq_refusals_total"), legend="turned away", look=Look(VERMILLION, "dot")),
@@ -110,7 +110,7 @@ LOAD = Row(
     (
         Panel(
             title="Waiting and running",
-            description="Jobs that wait, runs in engines, and the slots of ready workers: the most that can run at once.",
+            description="Jobs that wait, runs in engines, and slots of ready workers: the most that can run at once.",
             queries=(
                 Query(expr=gauge("inferq_queue_depth"), legend="waiting jobs", look=Look(ORANGE)),
                 Query(expr=gauge("inferq_runs_in_progress"), legend="running", look=Look(SKY)),

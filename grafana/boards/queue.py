@@ -18,11 +18,9 @@ WAITING = Row(
         ),
         Panel(
             title="How long",
-            description="Age of the oldest waiting run, and what a new job of common size is told. The alert is at 120 s.",
+            description="Age of the oldest waiting run, and what a new job of common size is told. 120 s alerts.",
             queries=(
-                Query(
-                    expr=gauge("inferq_queue_oldest_seconds", how="max"), legend="oldest waiting", look=Look(ORANGE)
-                ),
+                Query(expr=gauge("inferq_queue_oldest_seconds", how="max"), legend="oldest waiting", look=Look(ORANGE)),
                 Query(
                     expr=gauge("inferq_queue_predicted_wait_seconds", how="max"),
                     legend="predicted for a new job",
@@ -36,7 +34,7 @@ WAITING = Row(
         ),
         Panel(
             title="Does it keep up? Jobs per second",
-            description="Jobs that came to the queue against jobs that left it. While the first is above, the queue grows.",
+            description="Jobs that came to the queue and jobs that left it. While the first is above, it grows.",
             queries=(
                 Query(
                     expr=rate("inferq_admissions_total", where='decision=~"queued|coalesced"'),
@@ -118,7 +116,9 @@ ENDS = Row(
             title="Given up, by reason",
             description="Runs given up in the time shown.",
             queries=(
-                Query(expr=increase("inferq_runs_given_up_total", "reason"), legend="{{reason}}", instant=True),
+                Query(
+                    expr=f"{increase('inferq_runs_given_up_total', 'reason')} > 0", legend="{{reason}}", instant=True
+                ),
             ),
             kind="bargauge",
             unit="short",

@@ -87,7 +87,8 @@ TIME = Row(
         Panel(
             title="Attempts per second, by result",
             description=(
-                "no_answer: no connection, or too slow; refused: an address that must not be reached; broke: a fault of ours."
+                "no_answer: no connection, or too slow; refused: an address that must not be reached; "
+                "broke: a fault of ours."
             ),
             queries=(Query(expr=rate("inferq_webhook_attempts_total", "result"), legend="{{result}}"),),
             unit="short",

@@ -145,7 +145,8 @@ PROCESSES = Row(
             description="Resident memory of workers and keepers. vLLM's own processes are not in it.",
             queries=(
                 Query(
-                    expr=gauge("process_resident_memory_bytes", "job", "instance", where=OURS), legend="{{job}} {{instance}}"
+                    expr=gauge("process_resident_memory_bytes", "job", "instance", where=OURS),
+                    legend="{{job}} {{instance}}",
                 ),
             ),
             unit="bytes",
@@ -156,7 +157,9 @@ PROCESSES = Row(
             title="CPU",
             description="Cores that workers and keepers keep busy. vLLM's own processes are not in it.",
             queries=(
-                Query(expr=rate("process_cpu_seconds_total", "job", "instance", where=OURS), legend="{{job}} {{instance}}"),
+                Query(
+                    expr=rate("process_cpu_seconds_total", "job", "instance", where=OURS), legend="{{job}} {{instance}}"
+                ),
             ),
             unit="none",
             width=6,
@@ -178,7 +181,9 @@ PROCESSES = Row(
         Panel(
             title="Open files",
             description="Connections among them.",
-            queries=(Query(expr=gauge("process_open_fds", "job", "instance", where=OURS), legend="{{job}} {{instance}}"),),
+            queries=(
+                Query(expr=gauge("process_open_fds", "job", "instance", where=OURS), legend="{{job}} {{instance}}"),
+            ),
             unit="short",
             width=6,
             empty="no process",
