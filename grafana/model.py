@@ -1,5 +1,6 @@
 """Dashboards before they are JSON: panels with their queries, in rows."""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -94,22 +95,35 @@ class Place:
     width: int
     height: int
 
+    @property
+    def cells(self) -> set[tuple[int, int]]:
+        """The cells of the grid that it covers."""
+        return set(itertools.product(range(self.x, self.x + self.width), range(self.y, self.y + self.height)))
+
 
 def places(dashboard: Dashboard) -> list[tuple[Row | Panel, Place]]:
-    """Return every heading and panel with its place: from left to right, in lines as high as their highest."""
+    """Return every heading and panel with its place: the highest, then leftmost, that is free below its heading."""
     found: list[tuple[Row | Panel, Place]] = []
     top = 0
     for row in dashboard.rows:
         found.append((row, Place(0, top, COLUMNS, 1)))
         top += 1
-        left = highest = 0
+        taken: set[tuple[int, int]] = set()
         for panel in row.panels:
-            if left + panel.width > COLUMNS:
-                top, left, highest = top + highest, 0, 0
-            found.append((panel, Place(left, top, panel.width, panel.height)))
-            left, highest = left + panel.width, max(highest, panel.height)
-        top += highest
+            place = _free_place(panel, top, taken)
+            taken |= place.cells
+            found.append((panel, place))
+        top = 1 + max(y for _, y in taken)
     return found
+
+
+def _free_place(panel: Panel, top: int, taken: set[tuple[int, int]]) -> Place:
+    for y in itertools.count(top):
+        for x in range(COLUMNS - panel.width + 1):
+            place = Place(x, y, panel.width, panel.height)
+            if not place.cells & taken:
+                return place
+    raise AssertionError("there is always room further down")
 
 
 def tile(

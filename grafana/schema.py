@@ -115,9 +115,9 @@ def _custom(panel: Panel) -> Json:
     return {
         "axisPlacement": "auto",
         "drawStyle": "line",
-        "fillOpacity": 50 if panel.stacked else 8,
+        "fillOpacity": 80 if panel.stacked else 8,
         "lineInterpolation": "linear",
-        "lineWidth": 1 if panel.stacked else 2,
+        "lineWidth": 0 if panel.stacked else 2,
         "showPoints": "never",
         "spanNulls": False,
         "stacking": {"group": "A", "mode": "normal" if panel.stacked else "none"},

@@ -113,7 +113,11 @@ DOOR = Row(
                 "memory_full: no room; store: no Redis."
             ),
             queries=(
-                Query(expr=f"{increase('inferq_refusals_total', 'reason')} > 0", legend="{{reason}}", instant=True),
+                Query(
+                    expr=f"sort_desc({increase('inferq_refusals_total', 'reason')} > 0)",
+                    legend="{{reason}}",
+                    instant=True,
+                ),
             ),
             kind="bargauge",
             unit="short",

@@ -110,7 +110,7 @@ LOAD = Row(
     (
         Panel(
             title="Waiting and running",
-            description="Jobs that wait, runs in engines, and slots of ready workers: the most that can run at once.",
+            description="Jobs that wait, runs in engines, slots of ready workers: the most that run at once.",
             queries=(
                 Query(expr=gauge("inferq_queue_depth"), legend="waiting jobs", look=Look(ORANGE)),
                 Query(expr=gauge("inferq_runs_in_progress"), legend="running", look=Look(SKY)),
@@ -159,8 +159,8 @@ OBJECTIVE = Row(
             alerts=("InferqErrorBudgetBurnsFast", "InferqErrorBudgetBurnsSlowly"),
         ),
         Panel(
-            title="Ready, by model",
-            description="Workers of each model by the state of their engine, as their heartbeats say.",
+            title="Workers, by state",
+            description="By the state of their engine, as their heartbeats say.",
             queries=(Query(expr=gauge("inferq_workers", "state"), legend="{{state}}"),),
             unit="none",
             stacked=True,

@@ -117,7 +117,9 @@ ENDS = Row(
             description="Runs given up in the time shown.",
             queries=(
                 Query(
-                    expr=f"{increase('inferq_runs_given_up_total', 'reason')} > 0", legend="{{reason}}", instant=True
+                    expr=f"sort_desc({increase('inferq_runs_given_up_total', 'reason')} > 0)",
+                    legend="{{reason}}",
+                    instant=True,
                 ),
             ),
             kind="bargauge",

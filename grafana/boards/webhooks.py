@@ -68,7 +68,6 @@ NOW = Row(
             Step(5, WARN),
             Step(15, BAD),
             empty=NONE,
-            decimals=2,
         ),
     ),
 )

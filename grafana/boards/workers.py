@@ -126,12 +126,11 @@ WORK = Row(
             title="Processes",
             description="How many of each run, by their version.",
             queries=(
-                Query(
-                    expr=gauge("inferq_build_info", "role", "version"),
-                    legend="{{role}} {{version}}",
-                ),
+                Query(expr=gauge("inferq_build_info", "role", "version"), legend="{{role}} {{version}}", instant=True),
             ),
+            kind="bargauge",
             unit="none",
+            decimals=0,
             empty="no process",
             alerts=("InferqVersionsDiffer",),
         ),

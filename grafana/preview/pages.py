@@ -5,7 +5,7 @@ from typing import Final
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import Rectangle
 
 from grafana.annotations import ANNOTATIONS
 from grafana.boards import BOARDS
@@ -54,17 +54,15 @@ def _page(board: Dashboard, window: Window, marks: list[Mark], path: Path) -> Pa
 
 def _panel(figure: Figure, panel: Panel, box: Box, window: Window, marks: list[Mark]) -> None:
     width, height = figure.get_size_inches()
-    figure.patches.append(
-        FancyBboxPatch(
+    figure.add_artist(
+        Rectangle(
             (box.left / width, box.bottom / height),
             box.width / width,
             box.height / height,
-            boxstyle="square,pad=0",
             facecolor=Paper.panel,
             edgecolor=Paper.line,
             linewidth=0.8,
-            transform=figure.transFigure,
-            figure=figure,
+            zorder=-1,
         )
     )
     title = box.top - 0.19

@@ -1,5 +1,6 @@
 """How each kind of panel is drawn."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -8,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
 from grafana.looks import called, known
 from grafana.model import Panel
@@ -18,6 +19,10 @@ from grafana.preview.paper import Box, Paper
 from grafana.preview.units import shown
 
 _DASHES: Final = {"solid": "-", "dash": (0, (5, 2.5)), "dot": (0, (1.2, 1.6))}
+
+
+#: Steps between ticks of an axis of seconds.
+_ROUND_SECONDS: Final = (2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ def paint(figure: Figure, panel: Panel, box: Box, window: Window, marks: list[Ma
     elif panel.kind == "bargauge":
         _bars(figure, panel, box, found)
     else:
-        axes = box.within(0.72, 0.62 if panel.kind == "timeseries" else 0.36, 0.14, 0.42).axes(figure)
+        axes = box.within(0.72, 0.74 if panel.kind == "timeseries" else 0.36, 0.14, 0.42).axes(figure)
         _time_axis(axes, window)
         if panel.kind == "heatmap":
             _heatmap(axes, panel, window, found)
@@ -65,17 +70,19 @@ def lines(panel: Panel, window: Window) -> list[Line]:
         (query, window.last(query.expr) if query.instant else window.over(query.expr)) for query in panel.queries
     ]
     named = [(called(query.legend, dict(each.labels)), each) for query, found in answers for each in found]
-    order = {name: place for place, name in enumerate(looks)}
-    named.sort(key=lambda pair: (order.get(pair[0], len(order)), pair[0]))
     strangers = sorted({name for name, _ in named if name not in looks})
+    if panel.kind == "bargauge":  # in the order of the answer
+        return [Line(name, looks.get(name, Look(PLAIN)), each) for name, each in named]
     shades = dict(zip(strangers, _shades(len(strangers)), strict=True))
+    order = {name: place for place, name in enumerate([*looks, *strangers])}
+    named.sort(key=lambda pair: order[pair[0]])
     return [Line(name, looks.get(name) or Look(shades[name]), each) for name, each in named]
 
 
 def _shades(count: int) -> list[str]:
     base = np.array([int(PLAIN[place : place + 2], 16) for place in (1, 3, 5)])
     found = []
-    for share in np.linspace(-0.5, 0.6, count) if count > 1 else [0.0]:
+    for share in np.linspace(-0.3, 0.65, count) if count > 1 else np.zeros(count):
         colour = base * (1 + share) if share < 0 else base + (255 - base) * share
         found.append("#" + "".join(f"{int(part):02x}" for part in colour))
     return found
@@ -83,7 +90,7 @@ def _shades(count: int) -> list[str]:
 
 def _time_axis(axes: Axes, window: Window) -> None:
     axes.set_xlim(window.start, window.end)
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MultipleLocator(_round_step(window.end - window.start, 4)))
     pattern = "%H:%M" if window.end - window.start > 300 else "%H:%M:%S"
     axes.xaxis.set_major_formatter(FuncFormatter(lambda when, _: f"{datetime.fromtimestamp(when):{pattern}}"))
     axes.tick_params(colors=Paper.faint, labelsize=8, length=0)
@@ -101,13 +108,12 @@ def _timeseries(axes: Axes, panel: Panel, window: Window, found: list[Line], mar
         style = _DASHES[line.look.line]
         if panel.stacked:
             top = bottom + np.nan_to_num(values)
-            axes.fill_between(times, bottom, top, color=line.look.colour, alpha=0.5, linewidth=0)
-            axes.plot(times, top, color=line.look.colour, linestyle=style, linewidth=1.2, label=line.name)
+            axes.fill_between(times, bottom, top, color=line.look.colour, alpha=0.8, linewidth=0, label=line.name)
             bottom = top
         else:
             axes.plot(times, values, color=line.look.colour, linestyle=style, linewidth=1.7, label=line.name)
     top = axes.get_ylim()[1]
-    axes.set_ylim(panel.low, panel.high if panel.high is not None else top * 1.02 or 1)
+    axes.set_ylim(panel.low, panel.high if panel.high is not None else top * 1.04 or 1)
     if top <= 0:
         axes.set_ylim(panel.low, panel.high or 1)
     for step in panel.steps:
@@ -115,21 +121,35 @@ def _timeseries(axes: Axes, panel: Panel, window: Window, found: list[Line], mar
             axes.axhline(step.value, color=step.colour, linewidth=1.2, alpha=0.9)
     for mark in marks:
         axes.axvline(mark.when, color=mark.colour, linewidth=1, linestyle=(0, (3, 3)), alpha=0.9)
-    axes.yaxis.set_major_locator(MaxNLocator(5))
+    _ticks(axes, panel)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: shown(value, panel.unit)))
     _legend(axes)
+
+
+def _ticks(axes: Axes, panel: Panel) -> None:
+    low, high = axes.get_ylim()
+    if panel.unit == "s" and high > 10:
+        axes.yaxis.set_major_locator(MultipleLocator(_round_step(high - low, 5)))
+    elif panel.unit == "bytes":
+        axes.yaxis.set_major_locator(MultipleLocator(2.0 ** math.ceil(math.log2((high - low) / 5))))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _round_step(span: float, most: int) -> float:
+    return next((step for step in _ROUND_SECONDS if span / step <= most), 86400 * math.ceil(span / 86400 / most))
 
 
 def _legend(axes: Axes) -> None:
     handles, names = axes.get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
     columns = max(1, min(len(unique), int(axes.bbox.width // (34 + 9.5 * max(map(len, unique))))))
-    most = 2 * columns
+    most = 3 * columns
     axes.legend(
         list(unique.values())[:most],
         list(unique)[:most],
         loc="upper left",
-        bbox_to_anchor=(-0.06, -0.09),
+        bbox_to_anchor=(-0.06, -0.1),
         ncol=columns,
         frameon=False,
         fontsize=8,
