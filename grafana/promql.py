@@ -35,9 +35,9 @@ def increase(name: str, *by: str, where: str = "", over: str = "$__range") -> st
 
 
 def quantile(q: float, name: str, *by: str, where: str = "") -> str:
-    """Return a quantile of a histogram."""
+    """Return a quantile of a histogram, and nothing instead of NaN when it has counted nothing."""
     buckets = f"rate({pick(name, where, suffix='_bucket')}[{RATE}])"
-    return f"histogram_quantile({q}, {_together(FAMILIES[name], buckets, ('le', *by), 'sum', 'le')})"
+    return f"histogram_quantile({q}, {_together(FAMILIES[name], buckets, ('le', *by), 'sum', 'le')}) >= 0"
 
 
 def mean(name: str, *by: str) -> str:

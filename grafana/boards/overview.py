@@ -94,7 +94,7 @@ CALLERS = Row(
         ),
         Panel(
             title="Submits per second",
-            description="How submits were answered: from the cache, by a shared run, by the queue, as a repeat, or not.",
+            description="How submits were answered: from the cache, by a shared run, by the queue, as repeats, or not.",
             queries=(
                 Query(expr=rate("inferq_admissions_total", "decision"), legend="{{decision}}"),
                 Query(expr=rate("inferq_refusals_total"), legend="turned away", look=Look(VERMILLION, "dot")),
