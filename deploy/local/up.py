@@ -40,11 +40,10 @@ def up(console: Console) -> None:
                 if private:
                     supervisor.start(stack.redis_piece(settings, HOME / "redis"))
                 supervisor.start(stack.api_piece(settings))
+                watching = [] if without_metrics else [prometheus_piece(settings, HOME / "prometheus")]
                 supervisor.start(
-                    stack.keeper_piece(settings), stack.worker_piece(settings), stack.flower_piece(settings)
+                    stack.keeper_piece(settings), stack.worker_piece(settings), stack.flower_piece(settings), *watching
                 )
-                if not without_metrics:
-                    supervisor.start(prometheus_piece(settings, HOME / "prometheus"))
                 console.print(welcome(settings, logs), highlight=False, markup=False, soft_wrap=True)
                 supervisor.watch()
                 console.print("stopping; running jobs may finish first, Ctrl-C again does not wait for them")
