@@ -94,7 +94,13 @@ class Settings(BaseSettings):
     #: Processes of the API on this machine.
     api_processes: int = Field(1, ge=1, le=256)
     flower_port: Port = 5555
+    #: Where workers and keepers offer their metrics; 0 for any free port.
+    metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9101
+    keeper_metrics_port: Port = 9102
+    #: What Prometheus must show as a bearer token. Without one the API shows its metrics to nobody, workers and keepers
+    #: to everybody who reaches their ports.
+    metrics_token: SecretStr | None = None
     #: A key made at start for development, in the form iq_<id>_<secret>.
     bootstrap_api_key: SecretStr | None = None
     #: How log lines look.
@@ -114,6 +120,16 @@ class Settings(BaseSettings):
         parts = value.get_secret_value().split("_", 2) if value else []
         if value and (len(parts) != 3 or parts[0] != "iq" or not parts[1].isalnum() or len(parts[2]) < 8):
             raise ValueError("must look like iq_<id>_<secret>, with a secret of 8 characters or more")
+        return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _token_form(cls, value: SecretStr | None) -> SecretStr | None:
+        token = value.get_secret_value() if value else ""
+        if value and (
+            len(token) < 16 or not token.isascii() or any(not one.isprintable() or one == " " for one in token)
+        ):
+            raise ValueError("must be 16 or more printable ASCII characters without spaces")
         return value
 
     @field_validator("webhook_ports")

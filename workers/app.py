@@ -19,6 +19,7 @@ CONSUMER_TURN_S: Final = 0.05
 
 try:
     settings = load_settings()
+    configure_logging(settings.log_format)  # Celery asks for it only after it has begun to start
     worker = Worker(settings)
 except InferqError as error:
     sys.exit(f"inferq worker: {error}")
@@ -40,6 +41,7 @@ def _log(**_: Any) -> None:
 def _warm_up(**_: Any) -> None:
     try:
         check_redis(settings)
+        worker.offer_metrics()
     except InferqError as error:
         sys.exit(f"inferq worker: {error}")
     # In the main thread, before Celery consumes: the engine's processes are tied to a thread that lives as long as

@@ -42,4 +42,5 @@ def register(app: Celery, worker: Worker) -> None:
         except StoreUnavailable as error:
             # The run, if any, is still in the queue or under a lease: the keeper rings again.
             log.warning("bell_in_vain", reason=str(error))
+        worker.metrics.bell(found=bool(done))
         return dict(done)

@@ -26,6 +26,8 @@ LOCAL_DEFAULTS: Final[dict[str, Any]] = {
     "cpu_kv_cache_gib": 0.5,
     "log_format": "console",
 }
+#: Any free ports for metrics: for stacks nobody scrapes.
+FREE_METRICS: Final[dict[str, Any]] = {"metrics_port": 0, "keeper_metrics_port": 0}
 _HOST = "127.0.0.1"
 _CELERY = [sys.executable, "-m", "celery", "-A"]
 _QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
@@ -44,6 +46,8 @@ def local_settings(**overrides: Any) -> tuple[Settings, bool]:
         values["redis_url"] = f"redis://{_HOST}:{_redis_port()}"
     if given.bootstrap_api_key is None:
         values["bootstrap_api_key"] = f"iq_local_{secrets.token_hex(16)}"
+    if given.metrics_token is None:
+        values["metrics_token"] = secrets.token_hex(16)
     return load_settings(**values), private
 
 

@@ -25,6 +25,8 @@ def up(console: Console) -> None:
     settings, private = stack.local_settings()
     stack.check_port("API_PORT", settings.api_host, settings.api_port)
     stack.check_port("FLOWER_PORT", settings.api_host, settings.flower_port)
+    stack.check_port("METRICS_PORT", settings.metrics_host, settings.metrics_port)
+    stack.check_port("KEEPER_METRICS_PORT", settings.metrics_host, settings.keeper_metrics_port)
     if not private and not stack.redis_answers(settings):
         raise ConfigurationError(f"REDIS_URL: no Redis answers at {_without_password(settings.redis_url)}")
     logs = HOME / "logs"
@@ -50,12 +52,16 @@ def up(console: Console) -> None:
 def welcome(settings: Settings, logs: Path) -> str:
     """Return what a person needs to know to use the stack."""
     key = settings.bootstrap_api_key.get_secret_value() if settings.bootstrap_api_key else ""
+    token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
+    ports = f"{settings.metrics_port}, {settings.keeper_metrics_port}"
     base = f"http://{settings.api_host}:{settings.api_port}"
     return f"""
 inferq is up.
   API      {base}
   Flower   http://{settings.api_host}:{settings.flower_port}
   key      {key}
+  metrics  {base}/metrics, and on ports {ports} (worker, keeper)
+           with Authorization: Bearer {token}
   logs     {logs}
 
   curl {base}/infer -H 'X-API-Key: {key}' -H 'Prefer: wait=30' \\
