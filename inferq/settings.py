@@ -93,7 +93,14 @@ class Settings(BaseSettings):
     api_port: Port = 8000
     #: Processes of the API on this machine.
     api_processes: int = Field(1, ge=1, le=256)
+    #: Flower's own /metrics and /healthcheck ask for no password: keep this on loopback, or behind a proxy.
+    flower_host: str = "127.0.0.1"
     flower_port: Port = 5555
+    flower_user: str = Field("admin", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    #: Without one Flower does not start.
+    flower_password: SecretStr | None = None
+    #: The file in which Flower keeps what it has seen.
+    flower_db: str = "flower"
     #: Where workers and keepers offer their metrics; 0 for any free port.
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9101

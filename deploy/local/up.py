@@ -22,9 +22,9 @@ HOME = Path(os.environ.get("INFERQ_HOME", ROOT / ".inferq"))
 
 def up(console: Console) -> None:
     """Run until Ctrl-C or SIGTERM; raises InferqError when a piece cannot start."""
-    settings, private = stack.local_settings()
+    settings, private = stack.local_settings(flower_db=str(HOME / "flower"))
     stack.check_port("API_PORT", settings.api_host, settings.api_port)
-    stack.check_port("FLOWER_PORT", settings.api_host, settings.flower_port)
+    stack.check_port("FLOWER_PORT", settings.flower_host, settings.flower_port)
     stack.check_port("METRICS_PORT", settings.metrics_host, settings.metrics_port)
     stack.check_port("KEEPER_METRICS_PORT", settings.metrics_host, settings.keeper_metrics_port)
     if not private and not stack.redis_answers(settings):
@@ -53,12 +53,13 @@ def welcome(settings: Settings, logs: Path) -> str:
     """Return what a person needs to know to use the stack."""
     key = settings.bootstrap_api_key.get_secret_value() if settings.bootstrap_api_key else ""
     token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
+    password = settings.flower_password.get_secret_value() if settings.flower_password else ""
     ports = f"{settings.metrics_port}, {settings.keeper_metrics_port}"
     base = f"http://{settings.api_host}:{settings.api_port}"
     return f"""
 inferq is up.
   API      {base}
-  Flower   http://{settings.api_host}:{settings.flower_port}
+  Flower   http://{settings.flower_host}:{settings.flower_port}/flower/ as {settings.flower_user}, password {password}
   key      {key}
   metrics  {base}/metrics, and on ports {ports} (worker, keeper)
            with Authorization: Bearer {token}
