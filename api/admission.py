@@ -46,6 +46,24 @@ class Admitted:
     model: str = ""
     now_ms: int = 0
 
+    @property
+    def decision(self) -> str:
+        """What was decided, in a word: cached, coalesced, queued or replayed."""
+        if self.replayed:
+            return "replayed"
+        if self.cache_status == HIT:
+            return "cached"
+        return "coalesced" if self.cache_status.endswith("collapsed") else "queued"
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the completion that answered had been stored."""
+        if self.completion:
+            return (self.now_ms - self.completion.stored_ms) / 1000
+        if self.job and self.job.cached_ms is not None:
+            return (self.job.created_ms - self.job.cached_ms) / 1000
+        return None
+
 
 def admit(
     services: Services,
@@ -56,6 +74,20 @@ def admit(
     idempotency_key: str | None = None,
 ) -> Admitted:
     """Admit ``body`` as job ``job_id`` or answer it from the cache; raises Problem 401, 404, 422, 429, 503 or 504."""
+    admitted = _admit(services, caller, body, cache, job_id, idempotency_key)
+    asked = "fwd=request" not in admitted.cache_status
+    services.metrics.admitted(body.priority, admitted.decision, asked_cache=asked, age_s=admitted.age_s)
+    return admitted
+
+
+def _admit(
+    services: Services,
+    caller: Credential,
+    body: JobRequest,
+    cache: CacheDirectives,
+    job_id: str,
+    idempotency_key: str | None,
+) -> Admitted:
     settings = services.settings
     model = _model(settings.public_model, body)
     caching = settings.cache_policy == "all" or (settings.cache_policy == "deterministic" and body.deterministic)
@@ -128,6 +160,7 @@ def _from_cache_server(
     except RedisError as error:
         # Completions can be made again: without their server a hit becomes a miss, not an error.
         log.warning("cache_unavailable", reason=type(error).__name__)
+        services.metrics.cache_error()
         return ""
     found = _hit(submission, stored, now_ms) if stored else None
     if found is None or stored is None:
@@ -195,6 +228,7 @@ def _refusal(submission: Submission, answer: Answer, forwarded: str) -> Problem:
                 422,
                 "invalid-request",
                 f"max_tokens: {message}",
+                reason="too_costly",
                 errors=[{"field": "max_tokens", "message": message}],
             )
         case "late", (wait_ms,):
@@ -203,10 +237,11 @@ def _refusal(submission: Submission, answer: Answer, forwarded: str) -> Problem:
             return busy(
                 f"The job would start in about {wait_ms / 1000:.0f} s, later than deadline.{name} allows.",
                 (wait_ms - within_ms) / 1000,
+                "late",
             )
         case "full", (what, wait_ms):
             # When a tenth of what waits has been worked off there is room, and not only for the quickest.
-            return busy(f"As many {what} wait already as the queue may hold.", wait_ms / 10_000)
+            return busy(f"As many {what} wait already as the queue may hold.", wait_ms / 10_000, f"{what}_full")
     raise AssertionError(f"the submit script replies nothing like {answer.outcome}")
 
 

@@ -1,19 +1,25 @@
 """The Flask application factory."""
 
 import re
-from typing import Any
+import time
+from typing import Any, Final
 
 import orjson
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 from flask.json.provider import JSONProvider
 
 from api import errors, infer, jobs, ops, webhooks
 from api.schemas import MAX_BODY
-from api.services import make_services
+from api.services import make_services, services
 from inferq.ids import new_id
 from inferq.settings import Settings, load_settings
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+#: Views whose refusals are counted by their reason.
+SUBMITS: Final = frozenset({"jobs.create_job", "infer.infer"})
+#: A client may send any word as a method, and must not make a series of it.
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -44,6 +50,7 @@ class OrjsonProvider(JSONProvider):
 
 
 def _name_request() -> None:
+    g.began = time.perf_counter()
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
 
@@ -53,4 +60,23 @@ def _finish(response: Response) -> Response:
     response.headers.add("X-Request-ID", answered.get("request_id", ""))
     for name, value in answered.get("rate_headers", {}).items():
         response.headers.add(name, value)
+    _count(request._get_current_object(), answered, response.status_code)  # type: ignore[attr-defined]
     return response
+
+
+def _count(call: Request, answered: Any, status: int) -> None:
+    metrics = services().metrics
+    rule, endpoint = call.url_rule, call.endpoint
+    # Who prefers to wait, or has a test event sent, is held on purpose: how long says nothing of us.
+    held = "Prefer" in call.headers or endpoint == "webhooks.ping"
+    metrics.answered(
+        call.method if call.method in METHODS else "other",
+        rule.rule if rule else "none",
+        status,
+        time.perf_counter() - answered.began,
+        held=held,
+    )
+    if "rates" in answered:
+        metrics.limited([rate.policy for rate in answered.rates], answered.get("violated"))
+    if "problem" in answered and endpoint in SUBMITS:
+        metrics.refused(answered.problem.reason)

@@ -37,11 +37,13 @@ def accept(answer: Answer) -> Answer:
     if (
         answer.rates and "rate_headers" not in request
     ):  # the first window a request is counted in is the one it pays for
+        request.rates = answer.rates
         request.rate_headers = rate_headers(answer.rates)
     match answer.outcome:
         case "unauthorized":
             raise unauthorized("The API key is unknown or revoked.")
         case "limited":
+            request.rates, request.violated = answer.rates, answer.rest[0]
             request.rate_headers = rate_headers(answer.rates)
             raise rate_refusal(answer.rates, answer.rest[0])
         case "unknown":
@@ -49,7 +51,7 @@ def accept(answer: Answer) -> Answer:
         case "gone":
             raise Problem(410, "gone", "The result of this job has expired or was erased.")
         case "no_memory":
-            raise busy("The job store is nearly full; reads and cached answers go on.", -1)
+            raise busy("The job store is nearly full; reads and cached answers go on.", -1, "memory_full")
     return answer
 
 
@@ -63,7 +65,12 @@ def rate_refusal(rates: Sequence[RateState], policy: str) -> Problem:
         seconds = _seconds(rate.reset_ms)
         detail = f"At most {rate.limit} {policy} a minute; the next are possible in {seconds} s."
     return Problem(
-        429, "quota-exceeded", detail, headers={"Retry-After": str(seconds)}, **{"violated-policies": [policy]}
+        429,
+        "quota-exceeded",
+        detail,
+        headers={"Retry-After": str(seconds)},
+        reason=policy,
+        **{"violated-policies": [policy]},
     )
 
 

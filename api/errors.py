@@ -13,6 +13,17 @@ from inferq.errors import StoreUnavailable
 
 log = structlog.get_logger()
 
+#: Why a submit was refused, by the code of the problem, for metrics; a problem may say it more exactly.
+REASONS = {
+    "unauthorized": "unauthorized",
+    "model-not-found": "model",
+    "idempotency-key-reused": "idempotency",
+    "no-webhook-secret": "webhook",
+    "webhook-disabled": "webhook",
+    "not-cached": "not_cached",
+    "store-unavailable": "store",
+}
+
 #: Seconds after which a caller may try again when memory is short, or nobody can say when there is room.
 FULL_RETRY_AFTER = 5
 #: Seconds a caller is told to wait at most; it may look again earlier.
@@ -25,7 +36,14 @@ class Problem(Exception):
     """An answer that is an error."""
 
     def __init__(
-        self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        reason: str = "",
+        **extra: Any,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -33,9 +51,11 @@ class Problem(Exception):
         self.detail = detail
         self.headers = dict(headers or {})
         self.extra = extra
+        self.reason = reason or REASONS.get(code) or ("error" if status >= 500 else "invalid")
 
     def response(self) -> Response:
         """Return the problem as the HTTP answer."""
+        g.problem = self
         body = {
             "type": f"urn:inferq:problem:{self.code}",
             "title": self.code.replace("-", " ").capitalize(),
@@ -53,14 +73,18 @@ def unauthorized(detail: str) -> Problem:
     return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="inferq"'})
 
 
-def busy(detail: str, seconds: float) -> Problem:
-    """Return Problem 503: there is no room now; ``seconds`` until there should be some, below 0 when nobody can say."""
+def busy(detail: str, seconds: float, reason: str) -> Problem:
+    """Return Problem 503: there is no room now; ``seconds`` until there should be some, below 0 when nobody can say.
+
+    ``reason``: of what, for metrics.
+    """
     retry_after = FULL_RETRY_AFTER if seconds < 0 else min(MOST_RETRY_AFTER, max(1, math.ceil(seconds)))
     return Problem(
         503,
         "temporary-reduced-capacity",
         f"{detail} Try again in {retry_after} s.",
         headers={"Retry-After": str(retry_after)},
+        reason=reason,
     )
 
 

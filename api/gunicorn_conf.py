@@ -1,10 +1,16 @@
 """gunicorn's settings of the API, each with its reason."""
 
 import gc
+import os
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from inferq.errors import InferqError
 from inferq.settings import load_settings
@@ -34,6 +40,34 @@ _wanted = worker_connections + 512
 if _soft != resource.RLIM_INFINITY and _soft < _wanted:
     _most = _wanted if _hard == resource.RLIM_INFINITY else min(_wanted, _hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _hard))
+
+
+def _metrics_directory() -> Path:
+    """Make the directory in which processes share their counts, new for each start; those of old starts go."""
+    for left in Path(tempfile.gettempdir()).glob("inferq-metrics-*-*"):
+        owner = left.name.split("-")[2]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)  # somebody else's, perhaps
+    return Path(tempfile.mkdtemp(prefix=f"inferq-metrics-{os.getpid()}-"))
+
+
+# prometheus_client asks for it when it is imported, which the workers do.
+_metrics = _metrics_directory()
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(_metrics)  # noqa: TID251  # the library's own switch, not a setting of ours
+
+
+def child_exit(_: Any, worker: Any) -> None:
+    """Forget how many waiters a dead process had; what it has counted stays.
+
+    By hand: prometheus_client must not be imported here, as it imports ssl, which gevent patches in the workers.
+    """
+    for gauge in _metrics.glob(f"gauge_live*_{worker.pid}.db"):
+        gauge.unlink()
+
+
+def on_exit(_: Any) -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(_metrics, ignore_errors=True)
 
 
 def on_starting(_: Any) -> None:

@@ -1,11 +1,12 @@
 """What operators, probes and curious clients ask: queue, health, readiness."""
 
+import hmac
 from dataclasses import asdict
 
 from flask import Blueprint, Response, jsonify, request
 
 from api.callers import accept, caller_of
-from api.errors import STORE_RETRY_AFTER, Problem
+from api.errors import STORE_RETRY_AFTER, Problem, unauthorized
 from api.services import services
 from inferq.errors import StoreUnavailable
 from inferq.job_store import EngineState
@@ -64,6 +65,20 @@ def readyz() -> Response:
     answer = jsonify({"ready": ready, "engines": [_engine(engine) for engine in engines]})
     answer.status_code = 200 if ready else 503
     return answer
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Metrics of all processes of this API, for who shows METRICS_TOKEN."""
+    svc = services()
+    token = svc.settings.metrics_token
+    if token is None:
+        raise Problem(403, "metrics-closed", "Metrics are shown to nobody until METRICS_TOKEN is set.")
+    shown = request.headers.get("Authorization", "")
+    if not hmac.compare_digest(shown.encode(), f"Bearer {token.get_secret_value()}".encode()):
+        raise unauthorized("Send METRICS_TOKEN as Authorization: Bearer.")
+    body, content_type = svc.metrics.exposition()
+    return Response(body, content_type=content_type)
 
 
 def _engine(engine: EngineState) -> dict[str, object]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from flask import Flask, current_app
 from redis import Redis
 
+from api.metrics import ApiMetrics
 from api.waiters import Waiters
 from inferq.credentials import KeyRing
 from inferq.job_store import JobStore, ServiceLimits
@@ -25,6 +26,7 @@ class Services:
     bells: Ringer
     waiters: Waiters
     addresses: AddressRules
+    metrics: ApiMetrics
     cache: "Redis | None"
     connected: "tuple[Redis, ...]"
 
@@ -44,12 +46,14 @@ def make_services(settings: Settings) -> Services:
         jobs=settings.max_jobs_in_flight,
     )
     redis, listening, cache = job_redis(settings), job_redis(settings), cache_redis(settings)
+    metrics = ApiMetrics(settings.public_model)
     return Services(
         settings=settings,
+        metrics=metrics,
         jobs=JobStore(Scripts(redis), limits),
         keys=KeyRing(redis),
-        bells=Ringer(Bells(make_celery(settings))),
-        waiters=Waiters(listening, settings.max_waiters),
+        bells=Ringer(Bells(make_celery(settings)), metrics.rung),
+        waiters=Waiters(listening, settings.max_waiters, metrics.waits),
         addresses=AddressRules(settings),
         cache=cache,
         connected=(redis, listening, *([cache] if cache else [])),

@@ -1,7 +1,7 @@
 """Long-polls: any number of waiters on one Redis subscription per process."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -25,7 +25,9 @@ class Waiters:
     an announcement may have been missed.
     """
 
-    def __init__(self, redis: "Redis", most: int) -> None:
+    def __init__(self, redis: "Redis", most: int, counted: Callable[[int], None]) -> None:
+        """``counted`` is told of each waiter who comes (1) and goes (-1)."""
+        self._counted = counted
         self._redis = redis
         self._most = most
         self._lock = threading.Lock()
@@ -47,6 +49,7 @@ class Waiters:
             admitted = self._count < self._most
             if admitted:
                 self._count += 1
+                self._counted(1)
                 self._waiting.setdefault(job_id, {})[event] = end_only
                 self._start_subscriber()
         if not admitted:
@@ -59,6 +62,7 @@ class Waiters:
         finally:
             with self._lock:
                 self._count -= 1
+                self._counted(-1)
                 waiting = self._waiting[job_id]
                 del waiting[event]
                 if not waiting:

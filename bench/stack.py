@@ -35,6 +35,8 @@ def make_settings(model: str, **changes: Any) -> Settings:
         "token_rate_limit": 1_000_000_000,
         "max_jobs_in_flight": 100_000_000,
         "api_port": free_port(),
+        "metrics_port": 0,
+        "keeper_metrics_port": 0,
         "bootstrap_api_key": API_KEY,
         **changes,
     }

@@ -11,7 +11,7 @@ from redis import Redis
 
 from inferq.keys import PREFIX, key
 
-#: Keys that stay when no job is left: who may call, who serves, windows and tombstones that end by themselves.
+#: Keys that stay when no job is left: who may call, who serves, windows and tombstones that end by themselves, totals.
 STAY: Final = (
     "key",
     "keys",
@@ -27,6 +27,7 @@ STAY: Final = (
     "cache:",
     "celery:",
     "receiver:",
+    "outbox:totals",
 )
 #: Keys of an engine that must be empty when no job is left.
 EMPTY: Final = ("queue", "struck", "solitary", "arrivals", "flows", "paces", "waiting_jobs", "active")

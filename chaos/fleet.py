@@ -74,6 +74,8 @@ class Fleet:
             "rate_limit": 1_000_000,
             "poll_rate_limit": 10_000_000,
             "bootstrap_api_key": API_KEY,
+            "metrics_port": 0,
+            "keeper_metrics_port": 0,
             "bootstrap_webhook_secret": new_secret(),
             "webhook_allowed_hosts": ",".join(RECEIVERS),
             "webhook_timeout": 2.0,

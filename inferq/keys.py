@@ -48,6 +48,7 @@ KEYS: Final[dict[str, str]] = {
     "worker": PREFIX + "worker:{}",  # hash: what a worker last said of itself, expires with its heartbeat
     "memory": PREFIX + "memory",  # hash: whether Redis was nearly full when it was last asked, and when
     "nothing": PREFIX + "nothing",  # never exists; removing it is a write that a full Redis allows
+    "totals": PREFIX + "engine:{}:totals",  # hash: what has happened to an engine's jobs and runs, counted for ever
     "sweep": PREFIX + "sweep",  # hash: when a keeper last ticked and since when without a gap
     # -- clients
     "tenants": PREFIX + "tenants",  # set: names of all tenants that ever had a key
@@ -67,6 +68,8 @@ KEYS: Final[dict[str, str]] = {
     "sending": PREFIX + "receiver:{}:sending",  # sorted set: delivery under way by the instant (ms) its lease ends
     "delivery": PREFIX + "delivery:{}",  # hash: one event for one address, its payload and what became of it
     "attempts": PREFIX + "delivery:{}:attempts",  # hash: JSON of each attempt, by its number
+    "undelivered": PREFIX + "undelivered",  # sorted set: delivery that has not ended by the instant (ms) it was made
+    "outbox_totals": PREFIX + "outbox:totals",  # hash: deliveries by how they ended, counted for ever
     "dead_deliveries": PREFIX + "dead-deliveries",  # sorted set: delivery given up by the instant (ms) of that
     "webhook_secrets": PREFIX + "tenant:{}:webhook-secrets",  # sorted set: secret by the instant (ms) it ends, or inf
     "disabled": PREFIX + "tenant:{}:disabled-webhooks",  # sorted set: address that said 410 Gone, by when (ms)

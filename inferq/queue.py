@@ -2,6 +2,7 @@
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -69,8 +70,10 @@ def ring_keepers(celery: Celery) -> bool:
 class Ringer:
     """Rings on a thread of its own: nobody else waits when Celery's connection hangs, and a late bell is no harm."""
 
-    def __init__(self, bells: Bells) -> None:
+    def __init__(self, bells: Bells, rung: Callable[[int, int], None]) -> None:
+        """``rung`` is told how many were sent, and how many Celery did not take."""
         self._bells = bells
+        self._rung = rung
         self._changed = threading.Condition()
         self._asked: Counter[str] = Counter()
         self._thread: threading.Thread | None = None
@@ -93,4 +96,5 @@ class Ringer:
                 self._changed.wait_for(lambda: self._asked)
                 asked, self._asked = self._asked, Counter()
             for engine, count in asked.items():
-                self._bells.ring(engine, count)
+                sent = self._bells.ring(engine, count)
+                self._rung(sent, count - sent)

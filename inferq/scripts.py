@@ -54,7 +54,7 @@ _COMMENT = re.compile(r"--.*")
 
 
 #: Files of shared steps; a step uses only steps above it, in its file or an earlier one.
-SHARED: Final = ("_records", "_fair_queue", "_outbox", "_runs", "_waits", "_limits")
+SHARED: Final = ("_records", "_totals", "_fair_queue", "_outbox", "_runs", "_waits", "_limits")
 
 
 @cache

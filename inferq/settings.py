@@ -93,12 +93,20 @@ class Settings(BaseSettings):
     api_port: Port = 8000
     #: Processes of the API on this machine.
     api_processes: int = Field(1, ge=1, le=256)
+    #: Flower's own /metrics and /healthcheck ask for no password: keep this on loopback, or behind a proxy.
+    flower_host: str = "127.0.0.1"
     flower_port: Port = 5555
-    #: Where worker and keeper serve their metrics.
+    flower_user: str = Field("admin", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    #: Without one Flower does not start.
+    flower_password: SecretStr | None = None
+    #: The file in which Flower keeps what it has seen.
+    flower_db: str = "flower"
+    #: Where workers and keepers offer their metrics; 0 for any free port.
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9101
     keeper_metrics_port: Port = 9102
-    #: What Prometheus must show as a bearer token to read metrics; anybody may when not given.
+    #: What Prometheus must show as a bearer token. Without one the API shows its metrics to nobody, workers and keepers
+    #: to everybody who reaches their ports.
     metrics_token: SecretStr | None = None
     #: Where ``make up`` starts a Prometheus if there is one; 0 for none.
     prometheus_port: Port = 9090
@@ -121,6 +129,16 @@ class Settings(BaseSettings):
         parts = value.get_secret_value().split("_", 2) if value else []
         if value and (len(parts) != 3 or parts[0] != "iq" or not parts[1].isalnum() or len(parts[2]) < 8):
             raise ValueError("must look like iq_<id>_<secret>, with a secret of 8 characters or more")
+        return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _token_form(cls, value: SecretStr | None) -> SecretStr | None:
+        token = value.get_secret_value() if value else ""
+        if value and (
+            len(token) < 16 or not token.isascii() or any(not one.isprintable() or one == " " for one in token)
+        ):
+            raise ValueError("must be 16 or more printable ASCII characters without spaces")
         return value
 
     @field_validator("webhook_ports")

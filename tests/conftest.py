@@ -71,7 +71,7 @@ def make_settings(url: str, **changes: object) -> Settings:
         cache_redis_url="",
         model_name="models/demo-mistral",
         engine="simulated",
-        **changes,
+        **{"metrics_port": 0, "keeper_metrics_port": 0} | changes,
     )
 
 

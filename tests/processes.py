@@ -82,7 +82,6 @@ class Stack:
         options = [
             "--without-gossip",
             "--without-mingle",
-            "--without-heartbeat",
             "-n",
             f"{module}{len(self._processes)}@t",
         ]

@@ -115,7 +115,7 @@ class World:
     def leftovers(self) -> set[str]:
         """Keys below inferq's prefix that belong to jobs and runs, without tombstones, windows and bookkeeping."""
         ignored = re.compile(
-            r"iq:(gone:.*|keys?(:.*)?|window:.*|cache:.*|slot:.*|engine:[^:]*(:workers)?|worker:.*|sweep|memory|tenants|engines"
+            r"iq:(gone:.*|keys?(:.*)?|window:.*|cache:.*|slot:.*|engine:[^:]*(:workers|:totals)?|worker:.*|sweep|outbox:totals|memory|tenants|engines"
             r"|receiver:[^:]*://[^:]*|tenant:[^:]*:(webhook-secrets|disabled-webhooks)|tenant:[^:]*|tenant:[^:]*:usage:.*|tenant:[^:]*:idempotency:.*)"
         )
         return {k for k in self.redis.scan_iter("iq:*") if not ignored.fullmatch(k)}

@@ -11,6 +11,7 @@ from inferq.logs import configure_logging
 from inferq.queue import generate_queue, make_celery
 from inferq.redis_check import check_redis
 from inferq.settings import load_settings
+from workers.attempt_events import AttemptEvents
 from workers.lifecycle import Worker
 from workers.tasks import register
 
@@ -19,6 +20,7 @@ CONSUMER_TURN_S: Final = 0.05
 
 try:
     settings = load_settings()
+    configure_logging(settings.log_format)  # Celery asks for it only after it has begun to start
     worker = Worker(settings)
 except InferqError as error:
     sys.exit(f"inferq worker: {error}")
@@ -28,7 +30,8 @@ app = make_celery(settings)
 app.conf.task_queues = [Queue(generate_queue(settings.engine_queue))]
 app.conf.task_default_queue = generate_queue(settings.engine_queue)
 app.conf.worker_concurrency = settings.max_num_seqs
-register(app, worker)
+attempts = AttemptEvents(app)
+register(app, worker, attempts)
 
 
 @setup_logging.connect
@@ -40,6 +43,7 @@ def _log(**_: Any) -> None:
 def _warm_up(**_: Any) -> None:
     try:
         check_redis(settings)
+        worker.offer_metrics()
     except InferqError as error:
         sys.exit(f"inferq worker: {error}")
     # In the main thread, before Celery consumes: the engine's processes are tied to a thread that lives as long as
@@ -56,6 +60,7 @@ def _warm_up(**_: Any) -> None:
 def _consume(sender: Any, **_: Any) -> None:
     # While all threads are busy Celery does not listen for bells, and nothing tells its loop that one is free again.
     sender.hub.call_repeatedly(CONSUMER_TURN_S, lambda: None)
+    attempts.start(sender.hostname)
     worker.consume()
 
 

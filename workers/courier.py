@@ -37,8 +37,20 @@ T = TypeVar("T")
 class Courier:
     """Takes deliveries and sends them, many at once, on a thread of its own with an event loop."""
 
-    def __init__(self, outbox: Outbox, rules: AddressRules, *, timeout_s: float, room: int) -> None:
-        """``room``: how many to send at once to proven receivers, and how many more to all others."""
+    def __init__(
+        self,
+        outbox: Outbox,
+        rules: AddressRules,
+        *,
+        timeout_s: float,
+        room: int,
+        sent: Callable[[str, float], None] = lambda _result, _seconds: None,
+    ) -> None:
+        """``room``: how many to send at once to proven receivers, and how many more to all others.
+
+        ``sent`` is told how each attempt went, and its seconds.
+        """
+        self._sent = sent
         self._outbox = outbox
         self._rules = rules
         self._timeout_s = timeout_s
@@ -164,11 +176,13 @@ class Courier:
     async def _deliver(self, parcel: Parcel) -> str:
         try:
             outcome = await self._sender().send(parcel)
+            result = _result(outcome)
         except Exception:
             # Whatever a receiver has made us stumble over: told as a failure, or it would be tried for ever.
             log.exception("attempt_broke", delivery=parcel.id)
             error = "The attempt broke off: an error of ours, which is logged."
-            outcome = Outcome(good=False, down=True, ms=0, error=error)
+            outcome, result = Outcome(good=False, down=True, ms=0, error=error), "broke"
+        self._sent(result, outcome.ms / 1000)
         jitter = random.random()  # noqa: S311  # spreads retries
         until = time.monotonic() + TELL_S
         while True:
@@ -193,3 +207,10 @@ class Courier:
 
     async def _ask(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._asking, call)
+
+
+def _result(outcome: Outcome) -> str:
+    """Return the class of an answer, as metrics have it."""
+    if outcome.status is not None:
+        return f"{outcome.status // 100}xx"
+    return "refused" if outcome.unsent else "no_answer"

@@ -12,6 +12,7 @@ from inferq.errors import StoreUnavailable
 from inferq.queue import Ringer
 from inferq.run_store import RunStore
 from workers.engine import Engine
+from workers.metrics import WorkerMetrics
 from workers.runner import Held
 
 log = structlog.get_logger()
@@ -32,7 +33,9 @@ class Heartbeat:
         engine: Engine,
         state: Callable[[], str],
         lease_s: float,
+        metrics: WorkerMetrics,
     ) -> None:
+        self._metrics = metrics
         self._store = store
         self._held = held
         self._bells = bells
@@ -57,6 +60,7 @@ class Heartbeat:
     def beat(self) -> None:
         """Beat once; a failure is logged, the next beat tries again."""
         state = self._state()
+        self._metrics.state(state, slots=self._engine.slots, running=len(self._held))
         said = {
             "state": state,
             "slots": str(self._engine.slots if state == "ready" else 0),
@@ -70,7 +74,9 @@ class Heartbeat:
             stop, bells = self._store.heartbeat(held, said, self._engine.written())
         except StoreUnavailable as error:
             log.warning("heartbeat_missed", reason=str(error))
+            self._metrics.beat(done=False)
             return
+        self._metrics.beat(done=True)
         for run, reason in stop.items():
             log.info("run_told_to_stop", run=run, reason=reason)
             self._engine.abort(run)

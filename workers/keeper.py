@@ -11,8 +11,10 @@ from typing import Any, Final
 import structlog
 from celery.signals import setup_logging, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
+from prometheus_client import REGISTRY
 
 from inferq.errors import InferqError, StoreUnavailable
+from inferq.job_store import JobStore, ServiceLimits
 from inferq.logs import configure_logging
 from inferq.outbox import Outbox
 from inferq.queue import DELIVER_QUEUE, DELIVER_TASK, Bells, make_celery, ring_keepers
@@ -23,7 +25,10 @@ from inferq.settings import load_settings
 from inferq.sweeps import Sweeps
 from inferq.webhooks import AddressRules
 from workers.courier import Courier
+from workers.exposition import Exposition
 from workers.mailbox import listen_forever
+from workers.metrics import KeeperMetrics
+from workers.queue_collector import QueueCollector
 
 log = structlog.get_logger()
 
@@ -34,6 +39,7 @@ SHIFT_S: Final = 30.0
 
 try:
     settings = load_settings()
+    configure_logging(settings.log_format)  # Celery asks for it only after it has begun to start
 except InferqError as error:
     sys.exit(f"inferq keeper: {error}")
 
@@ -42,6 +48,7 @@ app.conf.task_queues = [Queue(DELIVER_QUEUE)]
 app.conf.task_default_queue = DELIVER_QUEUE
 app.conf.worker_concurrency = 4
 
+_metrics = KeeperMetrics(REGISTRY)
 _stop = threading.Event()
 _couriers: list[Courier] = []
 
@@ -56,12 +63,17 @@ def deliver() -> dict[str, int]:
     try:
         done = courier.shift(SHIFT_S)
         if not _stop.is_set() and courier.has_more():
-            ring_keepers(app)
+            _ring_keepers()
     except StoreUnavailable as error:
         # What was taken is sent, or under a lease; the next tick rings again.
         log.warning("bell_in_vain", reason=str(error))
         return {}
     return done
+
+
+def _ring_keepers() -> None:
+    sent = ring_keepers(app)
+    _metrics.rung(sent, not sent)
 
 
 def sweep_forever(sweeps: Sweeps, bells: Bells, outbox: Outbox, stop: threading.Event) -> None:
@@ -72,13 +84,17 @@ def sweep_forever(sweeps: Sweeps, bells: Bells, outbox: Outbox, stop: threading.
             lacks = outbox.lacks_bell()
         except StoreUnavailable as error:
             log.warning("tick_missed", reason=str(error))
+            _metrics.tick(done=False)
             continue
+        _metrics.tick(done=True)
         if swept.rescued:
             log.warning("runs_rescued", runs=list(swept.rescued))
         for engine, count in swept.bells.items():
-            bells.ring(engine, count)
+            sent = bells.ring(engine, count)
+            _metrics.restored(count)
+            _metrics.rung(sent, count - sent)
         if lacks and not _couriers[0].on_shift():
-            ring_keepers(app)
+            _ring_keepers()
 
 
 @setup_logging.connect
@@ -90,8 +106,21 @@ def _log(**_: Any) -> None:
 def _check(**_: Any) -> None:
     try:
         check_redis(settings)
+        _offer_metrics()
     except InferqError as error:
         sys.exit(f"inferq keeper: {error}")
+
+
+def _offer_metrics() -> None:
+    scripts = Scripts(job_redis(settings))
+    REGISTRY.register(QueueCollector(scripts, JobStore(scripts, ServiceLimits(requests=1, polls=1))))
+    Exposition(
+        REGISTRY,
+        address=(settings.metrics_host, settings.keeper_metrics_port),
+        setting="KEEPER_METRICS_PORT",
+        token=settings.metrics_token,
+        ready=lambda: bool(_couriers),
+    ).start()
 
 
 @worker_ready.connect
@@ -100,7 +129,11 @@ def _start(**_: Any) -> None:
     sweeps = Sweeps(scripts, lease_ms=round(settings.lease * 1000), tick_ms=round(TICK_S * 1000))
     outbox = Outbox(scripts, timeout_s=settings.webhook_timeout, waits_s=settings.webhook_waits_s)
     courier = Courier(
-        outbox, AddressRules(settings), timeout_s=settings.webhook_timeout, room=settings.webhook_concurrency
+        outbox,
+        AddressRules(settings),
+        timeout_s=settings.webhook_timeout,
+        room=settings.webhook_concurrency,
+        sent=_metrics.sent,
     )
     _couriers.append(courier)
     threads = {

@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 import structlog
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from inferq.ids import new_id
 from inferq.queue import Bells, Ringer, make_celery
@@ -14,8 +15,10 @@ from inferq.run_store import RunStore
 from inferq.scripts import Scripts
 from inferq.settings import Settings
 from workers.engine import Engine, load_engine
+from workers.exposition import Exposition
 from workers.heartbeat import Heartbeat
 from workers.listener import Listener
+from workers.metrics import WorkerMetrics
 from workers.orphans import start_guard
 from workers.progress import Progress
 from workers.runner import Runner
@@ -35,13 +38,18 @@ HAND_BACK_S: Final = 5.0
 class Worker:
     """Everything one GPU worker process has, and the order in which it comes and goes."""
 
-    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine | None = None, registry: CollectorRegistry = REGISTRY
+    ) -> None:
+        """``registry``: by default the one in which vLLM has its metrics too."""
         self.settings = settings
+        self._registry = registry
+        self.metrics = WorkerMetrics(registry, settings.public_model)
         self.state = "warming"
         self.engine = engine or load_engine(settings)
         lease_ms = round(settings.lease * 1000)
         name = new_id()
-        bells = Ringer(Bells(make_celery(settings)))
+        bells = Ringer(Bells(make_celery(settings)), self.metrics.rung)
 
         def store() -> RunStore:
             scripts = Scripts(job_redis(settings))
@@ -53,6 +61,7 @@ class Worker:
             bells=bells,
             cache=cache_redis(settings),
             cache_ttl_s=settings.cache_ttl,
+            metrics=self.metrics,
         )
         self.heartbeat = Heartbeat(
             store=store(),
@@ -61,6 +70,7 @@ class Worker:
             engine=self.engine,
             state=lambda: self.state,
             lease_s=settings.lease,
+            metrics=self.metrics,
         )
         self.listener = Listener(
             redis=job_redis(settings),
@@ -70,6 +80,16 @@ class Worker:
         )
         self._ending = threading.Lock()
 
+    def offer_metrics(self) -> None:
+        """Let Prometheus and probes in; raises ConfigurationError when the port is taken."""
+        Exposition(
+            self._registry,
+            address=(self.settings.metrics_host, self.settings.metrics_port),
+            setting="METRICS_PORT",
+            token=self.settings.metrics_token,
+            ready=lambda: self.state == "ready",
+        ).start()
+
     def warm_up(self) -> None:
         """Make the engine ready; blocks. Nothing is consumed before this returns."""
         began = time.monotonic()
@@ -77,6 +97,7 @@ class Worker:
         self.heartbeat.start()
         self.engine.start()
         self.listener.start()
+        self.metrics.loaded(time.monotonic() - began)
         log.info("engine_ready", seconds=round(time.monotonic() - began, 1), slots=self.engine.slots)
         threading.Thread(target=self._watch_engine, name="engine-watch", daemon=True).start()
 

@@ -18,6 +18,7 @@ from inferq.queue import Ringer
 from inferq.requests import GenerationRequest
 from inferq.run_store import ClaimedRun, Completion, RunStore
 from workers.engine import Engine
+from workers.metrics import WorkerMetrics
 from workers.slots import IdleSlots
 
 log = structlog.get_logger()
@@ -74,9 +75,17 @@ class Runner:
     """Executes runs on one engine, from as many threads as the engine has slots."""
 
     def __init__(
-        self, *, engine: Engine, store: RunStore, bells: Ringer, cache: "Redis | None", cache_ttl_s: int
+        self,
+        *,
+        engine: Engine,
+        store: RunStore,
+        bells: Ringer,
+        cache: "Redis | None",
+        cache_ttl_s: int,
+        metrics: WorkerMetrics,
     ) -> None:
         self._engine = engine
+        self._metrics = metrics
         self._store = store
         self._bells = bells
         self._cache = cache
@@ -110,6 +119,7 @@ class Runner:
         finally:
             self.held.remove(run)
         seconds = time.monotonic() - began
+        self._metrics.attempt(outcome, seconds)
         log.info("attempt_ended", run=run.id, attempt=run.attempt, outcome=outcome, tokens=tokens, seconds=seconds)
         return Attempt(
             outcome=outcome, run=run.id, attempt=run.attempt, tokens=tokens, seconds=seconds, more=waiting > 0
@@ -119,7 +129,9 @@ class Runner:
         """Return the outcome, tokens written, and how many runs wait; one when nobody has asked."""
         try:
             request = GenerationRequest.model_validate_json(run.request_json)
+            began = time.monotonic()
             completion = self._engine.generate(run.id, request, run.scope)
+            self._metrics.completion(completion, time.monotonic() - began)
         except RequestFailed as error:
             code, message, retryable = error.code, str(error), error.retryable
             kept = self._write(lambda: self._store.fail(run, code=code, message=message, retryable=retryable))

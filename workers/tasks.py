@@ -9,6 +9,7 @@ from celery import Celery
 
 from inferq.errors import StoreUnavailable
 from inferq.queue import GENERATE_TASK
+from workers.attempt_events import AttemptEvents
 from workers.lifecycle import Worker
 
 log = structlog.get_logger()
@@ -19,8 +20,8 @@ LINGER_S: Final = 2.0
 SHIFT_S: Final = 30.0
 
 
-def register(app: Celery, worker: Worker) -> None:
-    """Give ``app`` the task that answers a bell."""
+def register(app: Celery, worker: Worker, attempts: AttemptEvents) -> None:
+    """Give ``app`` the task that answers a bell; ``attempts`` is told of each attempt."""
 
     @app.task(name=GENERATE_TASK, ignore_result=True)
     def generate() -> dict[str, int]:
@@ -35,6 +36,7 @@ def register(app: Celery, worker: Worker) -> None:
             while time.monotonic() < until:
                 attempt = runner.run_next()
                 if attempt.outcome != "nothing":
+                    attempts.add(attempt)
                     done[attempt.outcome] += 1
                     done["tokens"] += attempt.tokens
                 if not attempt.more and not runner.idle.wait(LINGER_S):
@@ -42,4 +44,5 @@ def register(app: Celery, worker: Worker) -> None:
         except StoreUnavailable as error:
             # The run, if any, is still in the queue or under a lease: the keeper rings again.
             log.warning("bell_in_vain", reason=str(error))
+        worker.metrics.bell(found=bool(done))
         return dict(done)

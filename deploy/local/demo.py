@@ -72,7 +72,9 @@ class Client:
 def demo(console: Console) -> None:
     """Tell the story; raises InferqError when a piece cannot start or the answer does not come."""
     with tempfile.TemporaryDirectory(prefix="inferq-demo-") as home:
-        settings, private = stack.local_settings(api_port=stack.free_port(), max_num_seqs=2, lease=2.0)
+        settings, private = stack.local_settings(
+            api_port=stack.free_port(), max_num_seqs=2, lease=2.0, **stack.FREE_METRICS
+        )
         supervisor = Supervisor(
             Path(home), lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
         )

@@ -53,7 +53,7 @@ def configuration(settings: Settings, token: Path, interval: str = INTERVAL) -> 
             _job("inferq-api", settings.api_host, settings.api_port) | authorization,
             _job("inferq-worker", settings.metrics_host, settings.metrics_port) | authorization,
             _job("inferq-keeper", settings.metrics_host, settings.keeper_metrics_port) | authorization,
-            _job("flower", settings.api_host, settings.flower_port) | {"metrics_path": "/flower/metrics"},
+            _job("flower", settings.flower_host, settings.flower_port) | {"metrics_path": "/flower/metrics"},
         ],
     }
 

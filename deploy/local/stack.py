@@ -26,9 +26,12 @@ LOCAL_DEFAULTS: Final[dict[str, Any]] = {
     "cpu_kv_cache_gib": 0.5,
     "log_format": "console",
 }
+#: Any free ports for metrics: for stacks nobody scrapes.
+FREE_METRICS: Final[dict[str, Any]] = {"metrics_port": 0, "keeper_metrics_port": 0}
 _HOST = "127.0.0.1"
 _CELERY = [sys.executable, "-m", "celery", "-A"]
-_QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+# Heartbeats are for Flower, which takes a worker without any for gone.
+_QUIET = ["--without-gossip", "--without-mingle"]
 
 
 def local_settings(**overrides: Any) -> tuple[Settings, bool]:
@@ -44,6 +47,10 @@ def local_settings(**overrides: Any) -> tuple[Settings, bool]:
         values["redis_url"] = f"redis://{_HOST}:{_redis_port()}"
     if given.bootstrap_api_key is None:
         values["bootstrap_api_key"] = f"iq_local_{secrets.token_hex(16)}"
+    if given.flower_password is None:
+        values["flower_password"] = secrets.token_hex(8)
+    if given.metrics_token is None:
+        values["metrics_token"] = secrets.token_hex(16)
     return load_settings(**values), private
 
 
@@ -119,13 +126,12 @@ def worker_piece(settings: Settings) -> Piece:
 
 def flower_piece(settings: Settings) -> Piece:
     """Return Flower, which shows Celery's workers and tasks."""
-    options = [f"--port={settings.flower_port}", f"--address={settings.api_host}"]
     return Piece(
         name="flower",
-        command=[*_CELERY, "workers.keeper", "flower", *options],
+        command=[*_CELERY, "deploy.flower_app", "flower", f"--conf={ROOT / 'deploy' / 'flowerconfig.py'}"],
         env=environment_for(settings),
-        address=f"http://{settings.api_host}:{settings.flower_port}",
-        ready=lambda: status(settings.api_host, settings.flower_port, "/healthcheck") == 200,
+        address=f"http://{settings.flower_host}:{settings.flower_port}/flower/",
+        ready=lambda: status(settings.flower_host, settings.flower_port, "/flower/healthcheck") == 200,
     )
 
 

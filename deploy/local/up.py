@@ -23,11 +23,13 @@ HOME = Path(os.environ.get("INFERQ_HOME", ROOT / ".inferq"))
 
 def up(console: Console) -> None:
     """Run until Ctrl-C or SIGTERM; raises InferqError when a piece cannot start."""
-    settings, private = stack.local_settings()
+    settings, private = stack.local_settings(flower_db=str(HOME / "flower"))
     stack.check_port("API_PORT", settings.api_host, settings.api_port)
-    stack.check_port("FLOWER_PORT", settings.api_host, settings.flower_port)
-    without_metrics = why_none(settings)
-    if not without_metrics:
+    stack.check_port("FLOWER_PORT", settings.flower_host, settings.flower_port)
+    stack.check_port("METRICS_PORT", settings.metrics_host, settings.metrics_port)
+    stack.check_port("KEEPER_METRICS_PORT", settings.metrics_host, settings.keeper_metrics_port)
+    without_prometheus = why_none(settings)
+    if not without_prometheus:
         stack.check_port("PROMETHEUS_PORT", "127.0.0.1", settings.prometheus_port)
     if not private and not stack.redis_answers(settings):
         raise ConfigurationError(f"REDIS_URL: no Redis answers at {_without_password(settings.redis_url)}")
@@ -40,7 +42,7 @@ def up(console: Console) -> None:
                 if private:
                     supervisor.start(stack.redis_piece(settings, HOME / "redis"))
                 supervisor.start(stack.api_piece(settings))
-                watching = [] if without_metrics else [prometheus_piece(settings, HOME / "prometheus")]
+                watching = [] if without_prometheus else [prometheus_piece(settings, HOME / "prometheus")]
                 supervisor.start(
                     stack.keeper_piece(settings), stack.worker_piece(settings), stack.flower_piece(settings), *watching
                 )
@@ -55,14 +57,19 @@ def up(console: Console) -> None:
 def welcome(settings: Settings, logs: Path) -> str:
     """Return what a person needs to know to use the stack."""
     key = settings.bootstrap_api_key.get_secret_value() if settings.bootstrap_api_key else ""
+    token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
+    password = settings.flower_password.get_secret_value() if settings.flower_password else ""
+    ports = f"{settings.metrics_port}, {settings.keeper_metrics_port}"
     base = f"http://{settings.api_host}:{settings.api_port}"
-    metrics = why_none(settings) or f"http://127.0.0.1:{settings.prometheus_port}"
+    prometheus = why_none(settings) or f"http://127.0.0.1:{settings.prometheus_port}"
     return f"""
 inferq is up.
   API      {base}
-  Flower   http://{settings.api_host}:{settings.flower_port}
-  metrics  {metrics}
+  Flower   http://{settings.flower_host}:{settings.flower_port}/flower/ as {settings.flower_user}, password {password}
   key      {key}
+  metrics  {base}/metrics, and on ports {ports} (worker, keeper)
+           with Authorization: Bearer {token}
+           Prometheus: {prometheus}
   logs     {logs}
 
   curl {base}/infer -H 'X-API-Key: {key}' -H 'Prefer: wait=30' \\

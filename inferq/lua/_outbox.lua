@@ -59,6 +59,7 @@ local function post(id, f, body, at, now)
   redis.call('HSET', K.delivery(id), 'v', VERSION, 'job', f.job, 'tenant', f.tenant, 'event', f.event, 'url', f.url,
     'receiver', receiver, 'body', body, 'created_ms', now, 'since_ms', now, 'status', 'pending', 'step', 0, 'number', 0)
   redis.call('ZADD', K.due(receiver), at, id)
+  redis.call('ZADD', K.undelivered, now, id)
   line_up(receiver)
   redis.call('PUBLISH', K.outbox, '')
 end
@@ -131,12 +132,14 @@ end
 -- Ends a delivery as delivered or dead. That of no job, a test, is forgotten after an hour.
 local function end_delivery(id, d, status, now)
   redis.call('HSET', K.delivery(id), 'status', status, 'ended_ms', now)
+  redis.call('ZREM', K.undelivered, id)
   if d.job == '' then
     redis.call('PEXPIRE', K.delivery(id), 3600000)
     redis.call('PEXPIRE', K.attempts(id), 3600000)
     announce(id, 'completed', 1)
     return
   end
+  redis.call('HINCRBY', K.outbox_totals, status, 1)
   if status == 'dead' then redis.call('ZADD', K.dead_deliveries, now, id) end
   redis.call('HINCRBY', K.job(d.job), 'open', -1)
   keep_job(d.job, now)
@@ -155,6 +158,7 @@ local function deliver_again(id, d, now)
   end
   pass_breaker(d.receiver)
   redis.call('ZADD', K.due(d.receiver), now, id)
+  redis.call('ZADD', K.undelivered, now, id)
   line_up(d.receiver)
   redis.call('PUBLISH', K.outbox, '')
 end
@@ -165,6 +169,7 @@ local function forget_delivery(id)
   if not d then return end
   redis.call('ZREM', K.due(d.receiver), id)
   redis.call('ZREM', K.sending(d.receiver), id)
+  redis.call('ZREM', K.undelivered, id)
   redis.call('ZREM', K.dead_deliveries, id)
   redis.call('DEL', K.delivery(id), K.attempts(id))
   line_up(d.receiver)

@@ -55,8 +55,10 @@ local function end_job(job, r, status, now, used, extra)
   if j.key then settle_window(j.key, 'tokens', job, used) end
   if j.idempotency then redis.call('PEXPIRE', K.idempotency(j.tenant, j.idempotency), IDEMPOTENT_MS) end
   count_usage(j.tenant, now, status, 1)
+  tally(r.engine, 'finished ' .. j.priority .. ' ' .. status)
   if used > 0 then count_usage(j.tenant, now, 'tokens', used) end
   if status == 'completed' then
+    observe(r.engine, 'duration ' .. j.priority, now - j.created_ms)
     count_usage(j.tenant, now, 'prompt_tokens', r.prompt_tokens)
     count_usage(j.tenant, now, 'completion_tokens', r.completion_tokens)
   end
@@ -116,6 +118,7 @@ local function start_job(job, j, r, attempt, now)
   local first = redis.call('HSETNX', K.job(job), 'started_ms', now) == 1
   redis.call('ZREM', K.deadlines, job)
   if j.end_by_ms then redis.call('ZADD', K.deadlines, j.end_by_ms, job) end
+  if first then observe(r.engine, 'wait ' .. j.priority, now - j.created_ms) end
   if first and j.hook_url then tell(job, record(K.job(job)), r, 'started', now) end
   announce(job, 'in_progress', attempt)
 end
@@ -183,12 +186,14 @@ end
 
 -- Ends the members of a running run that was told to stop (its last member left), and the run with them.
 local function finish_abort(run, r, now)
+  if r.abort_ms then observe(r.engine, 'freed', now - r.abort_ms) end
   end_members(run, r, r.abort, now, tokens_so_far(r), {'ran', '1'})
   drop_run(run, r)
 end
 
 -- Gives a run up for good: it waits among the dead letters until its jobs are forgotten, its request kept.
 local function bury(run, r, now, code, message, retryable)
+  tally(r.engine, 'given_up ' .. code)
   disembark(run, r)
   unshare(run, r)
   redis.call('HSET', K.run(run), 'status', 'failed', 'ended_ms', now)
@@ -204,7 +209,7 @@ local function leave(job, j, status, now)
   if running and redis.call('ZCARD', K.members(j.run)) == 1 then
     local shown = j.status
     redis.call('ZREM', K.deadlines, job)
-    if not r.abort then redis.call('HSET', K.run(j.run), 'abort', status) end
+    if not r.abort then redis.call('HSET', K.run(j.run), 'abort', status, 'abort_ms', now) end
     unshare(j.run, r)
     if status == 'cancelled' then
       shown = 'cancelling'

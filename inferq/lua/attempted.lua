@@ -3,7 +3,7 @@
 --         whether the receiver as a whole seems to be down, whether it was not asked at all, its status code, how long it
 --         took, what was wrong in words, its Retry-After  4: JSON list of ms to wait after each failure  5: a number from 0 to 1, for jitter
 -- Keys:  job retention turns receivers receiver due sending delivery attempts dead_deliveries disabled
---        transitions
+--        transitions outbox_totals undelivered
 -- Reply: delivered | again | dead | late (not this attempt's any more; a good one counts all the same) | forgotten
 even_when_full()
 local id, number = ARGV[1], ARGV[2]

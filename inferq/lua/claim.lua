@@ -1,8 +1,8 @@
 -- Gives the next run of an engine to a worker's slot, under a new fence and a lease.
 -- ARGV 1: engine  2: worker id  3: slot token, new for every claim  4: lease in ms
--- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases slot
---        engine arrivals flows paces waiting_jobs active queue struck solitary turn aboard tenant usage
---        in_flight amounts turns receivers receiver due sending delivery transitions outbox bells
+-- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases slot engine
+--        arrivals flows paces waiting_jobs active queue struck solitary turn aboard tenant usage in_flight
+--        amounts turns receivers receiver due sending delivery transitions outbox bells totals undelivered
 -- Reply: none | run id fence attempt request model fp scope store bells left (runs this worker may still claim)
 -- Replay: the token remembers its run; the same token gets the same run while it is still running.
 local engine, worker, token, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])

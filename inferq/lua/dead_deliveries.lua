@@ -1,6 +1,7 @@
 -- Deliveries that were given up, the latest first; for operators, who may send one again or drop it.
 -- ARGV 1: how many  2: retry or drop, or ""  3: delivery, to retry or drop
 -- Keys:  job retention turns receivers receiver due sending delivery attempts dead_deliveries disabled outbox
+--        undelivered
 -- Reply: unknown | {{id, {fields}, {attempt, JSON, ...}, nil, 0}, ...}
 -- Replay: unknown.
 local out, now = {}, now_ms()

@@ -4,8 +4,8 @@
 --      5..: run, fence, tokens written so far, run, fence, tokens, ...
 -- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases engines
 --        engine arrivals flows paces waiting_jobs active queue struck solitary aboard engine_workers worker
---        tenant usage in_flight amounts turns receivers receiver due sending delivery transitions aborts
---        outbox bells
+--        tenant usage in_flight amounts turns receivers receiver due sending delivery transitions aborts outbox
+--        bells totals undelivered
 -- Reply: {bells, run, reason, run, reason, ...}; reason is lost, cancelled or expired: stop that run.
 -- Replay: renewing twice is renewing.
 local worker, engine, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -23,8 +23,9 @@ for i = 5, #ARGV, 3 do
     if r[3] then stop[#stop + 1] = ARGV[i]; stop[#stop + 1] = r[3] end
   end
 end
-local fields = {'engine', engine, 'beat_ms', now}
-for name, value in pairs(cjson.decode(ARGV[4])) do
+local fields, said = {'engine', engine, 'beat_ms', now}, cjson.decode(ARGV[4])
+if said.state == 'dead' and redis.call('HGET', K.worker(worker), 'state') ~= 'dead' then tally(engine, 'deaths') end
+for name, value in pairs(said) do
   fields[#fields + 1] = name; fields[#fields + 1] = value
 end
 redis.call('SADD', K.engines, engine)

@@ -3,7 +3,7 @@
 --      4: lost leases after which a run is given up
 -- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases engine
 --        arrivals flows paces waiting_jobs active queue struck solitary aboard sweep tenant usage in_flight
---        amounts turns receivers receiver due sending delivery transitions work outbox
+--        amounts turns receivers receiver due sending delivery transitions work outbox totals undelivered
 -- Reply: {steady (0|1), {run, run, ...}}
 -- Ticks of all keepers count together. After an outage or pause of Redis nobody is rescued for one lease, so every
 -- worker that is alive can renew first.
@@ -20,6 +20,7 @@ for _, run in ipairs(redis.call('ZRANGEBYSCORE', K.leases, '-inf', now, 'LIMIT',
   if not r or r.status ~= 'in_progress' then
     redis.call('ZREM', K.leases, run)
   else
+    tally(r.engine, 'rescues')
     r.lost = redis.call('HINCRBY', K.run(run), 'lost', 1)
     if r.abort then
       finish_abort(run, r, now)

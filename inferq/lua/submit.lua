@@ -9,7 +9,7 @@
 -- Keys:  job tenant_jobs idempotency deadlines retention run request output members sharing engines engine
 --        arrivals flows paces waiting_jobs active queue struck solitary memory tenant usage in_flight amounts
 --        api_key window turns receivers receiver due sending delivery webhook_secrets disabled cache
---        transitions work outbox bells
+--        transitions work outbox bells totals undelivered
 -- Reply: unauthorized | limited tenant rates policy | mismatch tenant rates | repeat tenant rates job |
 --        no_secret tenant rates | disabled tenant rates |
 --        hit tenant rates completion now | absent tenant rates | too_costly tenant rates limit |

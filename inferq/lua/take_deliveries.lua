@@ -1,7 +1,7 @@
 -- Gives a keeper deliveries to send now, under leases; those whose keeper has vanished first.
 -- ARGV 1: most to proven receivers  2: most to others  3: lease in ms  4: ms after which a delivery is given up
 -- Keys:  job retention turns receivers receiver due sending delivery attempts dead_deliveries webhook_secrets
---        disabled transitions
+--        disabled transitions outbox_totals undelivered
 -- Reply: {{{id, attempt, url, body, secrets, proven (0|1)}, ...}, more (0|1: there was no time to look at all)}
 -- Replay: what the lost reply named is under a lease, and is taken again when that has ended.
 even_when_full()

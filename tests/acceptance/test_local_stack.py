@@ -24,6 +24,8 @@ def environment(**changes: str) -> dict[str, str]:
         "ENGINE": "simulated",
         "API_PORT": str(free_port()),
         "FLOWER_PORT": str(free_port()),
+        "METRICS_PORT": str(free_port()),
+        "KEEPER_METRICS_PORT": str(free_port()),
         "PROMETHEUS_PORT": str(free_port()),
         "SIMULATED_STEP": "0.001",
     }

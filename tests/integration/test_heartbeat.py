@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from inferq.keys import key
 from inferq.queue import Bells, make_celery
@@ -10,6 +11,7 @@ from tests.conftest import make_settings
 from tests.redis_server import RedisServer
 from tests.world import LEASE, World
 from workers.heartbeat import Heartbeat
+from workers.metrics import WorkerMetrics
 from workers.runner import Held
 from workers.simulated_engine import SimulatedEngine
 from workers.timing import Timing
@@ -35,6 +37,7 @@ def test_a_lease_is_renewed_only_while_the_engine_lives(
         bells=Bells(make_celery(make_settings(redis_server.url))),
         engine=SimulatedEngine(slots=4, timing=Timing(base_s=1.0)),
         state=lambda: state,
+        metrics=WorkerMetrics(CollectorRegistry(), "demo"),
         lease_s=LEASE / 1000,
     )
     world.pass_ms(1000)

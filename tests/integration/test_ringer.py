@@ -10,7 +10,7 @@ from tests.redis_server import RedisServer
 
 
 def test_nobody_waits_while_the_broker_hangs_and_the_bells_are_rung_afterwards(own_redis_server: RedisServer) -> None:
-    ringer = Ringer(Bells(make_celery(make_settings(own_redis_server.url))))
+    ringer = Ringer(Bells(make_celery(make_settings(own_redis_server.url))), lambda *_: None)
     ringer.ring("demo", 1)
     with own_redis_server.client() as redis:
         until(lambda: redis.llen(key("bells", "demo")) == 1)
@@ -27,5 +27,5 @@ def test_nobody_waits_while_the_broker_hangs_and_the_bells_are_rung_afterwards(o
 
 def test_no_bells_start_no_thread() -> None:
     before = {thread.name for thread in threading.enumerate()}
-    Ringer(Bells(make_celery(make_settings("redis://127.0.0.1:1")))).ring("demo", 0)
+    Ringer(Bells(make_celery(make_settings("redis://127.0.0.1:1"))), lambda *_: None).ring("demo", 0)
     assert {thread.name for thread in threading.enumerate()} == before

@@ -15,7 +15,9 @@ URL = "redis://127.0.0.1:1"
 
 @needs_promtool
 def test_the_configuration_scrapes_every_process_and_promtool_agrees(tmp_path: Path) -> None:
-    path = write_configuration(make_settings(URL, api_host="0.0.0.0", metrics_token="topsecret"), tmp_path)
+    path = write_configuration(
+        make_settings(URL, api_host="0.0.0.0", metrics_token="topsecret-0123456789abcdef"), tmp_path
+    )
     done = subprocess.run(["promtool", "check", "config", str(path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rules found" in done.stdout
@@ -25,13 +27,13 @@ def test_the_configuration_scrapes_every_process_and_promtool_agrees(tmp_path: P
     assert jobs["inferq-worker"]["static_configs"] == [{"targets": ["127.0.0.1:9101"]}]
     assert jobs["inferq-keeper"]["static_configs"] == [{"targets": ["127.0.0.1:9102"]}]
     assert jobs["flower"]["metrics_path"] == "/flower/metrics"
-    assert "topsecret" not in path.read_text()
+    assert "topsecret-0123456789abcdef" not in path.read_text()
 
 
 def test_the_token_is_in_a_file_of_its_own_that_nobody_else_reads(tmp_path: Path) -> None:
-    path = write_configuration(make_settings(URL, metrics_token="topsecret"), tmp_path)
+    path = write_configuration(make_settings(URL, metrics_token="topsecret-0123456789abcdef"), tmp_path)
     token = Path(json.loads(path.read_text())["scrape_configs"][1]["authorization"]["credentials_file"])
-    assert token.read_text() == "topsecret"
+    assert token.read_text() == "topsecret-0123456789abcdef"
     assert token.stat().st_mode & 0o777 == 0o600
     write_configuration(make_settings(URL), tmp_path)
     assert not token.exists(), "a token that is no longer set is not kept"

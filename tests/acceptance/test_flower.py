@@ -1,0 +1,140 @@
+"""Flower as it is deployed: what it shows, and what it must not."""
+
+import base64
+import json
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from deploy.local import stack as local
+from deploy.local.stack import free_port
+from inferq.credentials import Credential, KeyRing
+from inferq.ids import new_id
+from inferq.job_store import JobStore, ServiceLimits
+from inferq.scripts import Scripts
+from inferq.settings import Settings, environment_for
+from tests.conftest import make_settings
+from tests.processes import ROOT, Process, stack, until
+from tests.redis_server import RedisServer
+from tests.world import World
+from workers.simulated_engine import simulated_words
+
+PASSWORD = "flower-password-0123"
+PROMPT = "a planted prompt nobody may see"
+
+
+class Flower:
+    def __init__(self, settings: Settings, log: Path) -> None:
+        piece = local.flower_piece(settings)
+        self.process = Process("flower", piece.command, settings, log)
+        self._url = f"http://127.0.0.1:{settings.flower_port}/flower"
+        until(lambda: piece.ready() or not self.process.alive(), 30, "flower is ready")
+        assert self.process.alive(), self.process.output()
+
+    def ask(self, path: str, *, password: str | None = PASSWORD, method: str = "GET") -> tuple[int, str]:
+        request = urllib.request.Request(self._url + path, method=method, data=b"" if method == "POST" else None)
+        if password:
+            request.add_header("Authorization", "Basic " + base64.b64encode(f"admin:{password}".encode()).decode())
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def attempts(self) -> dict[str, dict[str, Any]]:
+        tasks = json.loads(self.ask("/api/tasks?limit=100")[1])
+        return {uuid: task for uuid, task in tasks.items() if task["name"] == "inferq.attempt"}
+
+
+def test_attempts_are_tasks_and_nothing_secret_is_shown(own_redis_server: RedisServer, tmp_path: Path) -> None:
+    settings = make_settings(
+        own_redis_server.url,
+        flower_port=free_port(),
+        flower_password=PASSWORD,
+        flower_db=str(tmp_path / "seen"),
+        simulated_step=0.001,
+        lease=2.0,
+    )
+    with own_redis_server.client() as redis, stack(settings, tmp_path) as running:
+        key = KeyRing(redis).create("acme")
+        caller = Credential.parse(key)
+        assert caller
+        flower = Flower(settings, tmp_path / "flower.log")
+        try:
+            running.keeper()
+            running.worker()
+
+            def online() -> dict[str, bool]:
+                return {name: up for name, up in json.loads(flower.ask("/api/workers?status=true")[1]).items() if up}
+
+            until(lambda: len(online()) == 2, 20, "a worker and a keeper are online")
+            jobs = JobStore(Scripts(redis), ServiceLimits(requests=100, polls=100_000))
+            submissions = []
+            for request in ({"prompt": PROMPT}, {"prompt": "simulate:fails"}):
+                job = new_id()
+                fields = {
+                    "job_id": job,
+                    "run_id": job,
+                    "engine": settings.engine_queue,
+                    "request_json": json.dumps(request),
+                }
+                submissions.append(World.submission(None, **fields))
+            for submission in submissions:
+                assert jobs.submit(caller, submission).outcome == "accepted"
+            until(lambda: len(flower.attempts()) == 2, 30, "both attempts are shown")
+            shown = flower.attempts()
+            done, failed = (shown[f"{submission.run_id}.1"] for submission in submissions)
+            assert (done["state"], failed["state"]) == ("SUCCESS", "FAILURE")
+            said = re.fullmatch(
+                r"'?job=(\S+) attempt=1 outcome=completed tokens=\d+ seconds=\d+\.\d{3}'?", done["result"]
+            )
+            assert said
+            assert said[1] == submissions[0].job_id
+            assert "outcome=failed" in failed["exception"]
+
+            answer = " ".join(simulated_words(PROMPT, 0, 256))
+            task = f"/task/{submissions[0].run_id}.1"
+            pages = ["/", "/tasks", "/broker", "/api/tasks", "/api/workers?refresh=1", "/metrics", task]
+            for page in pages:
+                status, text = flower.ask(page)
+                assert status == 200, page
+                assert not [planted for planted in (PROMPT, answer, key, PASSWORD) if planted in text], page
+
+            assert flower.ask("/api/tasks", password=None)[0] == 401
+            assert flower.ask("/", password="another")[0] == 401
+            (worker,) = [name for name in online() if name.startswith("app")]
+            refused = flower.ask(f"/api/worker/shutdown/{worker}", method="POST")
+            assert refused[0] in (403, 405), refused
+            assert flower.ask(f"/api/task/revoke/{submissions[0].run_id}.1", method="POST")[0] in (403, 405)
+            command = " ".join(psutil.Process(flower.process.pid).cmdline())
+            assert PASSWORD not in command
+
+            flower.process.signal(signal.SIGTERM)
+            flower.process.wait()
+            flower = Flower(settings, tmp_path / "flower2.log")
+            assert flower.attempts() == shown, "kept over a restart"
+        finally:
+            flower.process.close()
+
+
+def test_without_a_password_it_does_not_start(own_redis_server: RedisServer) -> None:
+    settings = make_settings(own_redis_server.url, flower_port=free_port())
+    done = subprocess.run(
+        [sys.executable, *local.flower_piece(settings).command[1:]],
+        cwd=ROOT,
+        env=environment_for(settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "FLOWER_PASSWORD" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
