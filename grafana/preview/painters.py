@@ -108,14 +108,14 @@ def _timeseries(axes: Axes, panel: Panel, window: Window, found: list[Line], mar
         style = _DASHES[line.look.line]
         if panel.stacked:
             top = bottom + np.nan_to_num(values)
-            axes.fill_between(times, bottom, top, color=line.look.colour, alpha=0.8, linewidth=0, label=line.name)
+            area = axes.fill_between(times, bottom, top, where=~np.isnan(values), color=line.look.colour, linewidth=0)
+            area.set(alpha=0.8, label=line.name)
             bottom = top
         else:
             axes.plot(times, values, color=line.look.colour, linestyle=style, linewidth=1.7, label=line.name)
-    top = axes.get_ylim()[1]
-    axes.set_ylim(panel.low, panel.high if panel.high is not None else top * 1.04 or 1)
-    if top <= 0:
-        axes.set_ylim(panel.low, panel.high or 1)
+    # All zero: an axis to one instead of to thousandths.
+    top = axes.get_ylim()[1] if any(any(line.series.values) for line in found) else 1.0
+    axes.set_ylim(panel.low, panel.high or 1.04 * top)
     for step in panel.steps:
         if axes.get_ylim()[0] < step.value < axes.get_ylim()[1]:
             axes.axhline(step.value, color=step.colour, linewidth=1.2, alpha=0.9)

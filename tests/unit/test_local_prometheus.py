@@ -15,9 +15,9 @@ URL = "redis://127.0.0.1:1"
 
 @needs_promtool
 def test_the_configuration_scrapes_every_process_and_promtool_agrees(tmp_path: Path) -> None:
-    path = write_configuration(
-        make_settings(URL, api_host="0.0.0.0", metrics_token="topsecret-0123456789abcdef"), tmp_path
-    )
+    settings = make_settings(URL, api_host="0.0.0.0", metrics_token="topsecret-0123456789abcdef")
+    ports = {"metrics_port": 9101, "keeper_metrics_port": 9102}
+    path = write_configuration(settings.model_copy(update=ports), tmp_path)
     done = subprocess.run(["promtool", "check", "config", str(path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "rules found" in done.stdout
