@@ -76,7 +76,7 @@ def admit(
     """Admit ``body`` as job ``job_id`` or answer it from the cache; raises Problem 401, 404, 422, 429, 503 or 504."""
     admitted = _admit(services, caller, body, cache, job_id, idempotency_key)
     asked = "fwd=request" not in admitted.cache_status
-    services.metrics.admitted(body.priority, admitted.decision, asked_cache=asked, age_s=admitted.age_s)
+    services.metrics.admitted(body.priority, admitted.decision, asked, admitted.age_s)
     return admitted
 
 

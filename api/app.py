@@ -5,7 +5,7 @@ import time
 from typing import Any, Final
 
 import orjson
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Response, g, request
 from flask.json.provider import JSONProvider
 
 from api import errors, infer, jobs, ops, webhooks
@@ -18,8 +18,6 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 #: Views whose refusals are counted by their reason.
 SUBMITS: Final = frozenset({"jobs.create_job", "infer.infer"})
-#: A client may send any word as a method, and must not make a series of it.
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -60,23 +58,17 @@ def _finish(response: Response) -> Response:
     response.headers.add("X-Request-ID", answered.get("request_id", ""))
     for name, value in answered.get("rate_headers", {}).items():
         response.headers.add(name, value)
-    _count(request._get_current_object(), answered, response.status_code)  # type: ignore[attr-defined]
-    return response
-
-
-def _count(call: Request, answered: Any, status: int) -> None:
-    metrics = services().metrics
-    rule, endpoint = call.url_rule, call.endpoint
+    call = request._get_current_object()  # type: ignore[attr-defined]  # as above
+    refused = "problem" in answered and call.endpoint in SUBMITS
     # Who prefers to wait, or has a test event sent, is held on purpose: how long says nothing of us.
-    held = "Prefer" in call.headers or endpoint == "webhooks.ping"
-    metrics.answered(
-        call.method if call.method in METHODS else "other",
-        rule.rule if rule else "none",
-        status,
-        time.perf_counter() - answered.began,
-        held=held,
+    held = "HTTP_PREFER" in call.environ or call.endpoint == "webhooks.ping"
+    services().metrics.answered(
+        call.method,
+        call.url_rule.rule if call.url_rule else "none",
+        response.status_code,
+        None if held else time.perf_counter() - answered.began,
+        answered.get("rates", ()),
+        answered.get("violated"),
+        answered.problem.reason if refused else None,
     )
-    if "rates" in answered:
-        metrics.limited([rate.policy for rate in answered.rates], answered.get("violated"))
-    if "problem" in answered and endpoint in SUBMITS:
-        metrics.refused(answered.problem.reason)
+    return response

@@ -44,6 +44,9 @@ if _soft != resource.RLIM_INFINITY and _soft < _wanted:
 
 def _metrics_directory() -> Path:
     """Make the directory in which processes share their counts, new for each start; those of old starts go."""
+    known = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")  # noqa: TID251  # set below, and read again on SIGHUP
+    if Path(known).name.startswith(f"inferq-metrics-{os.getpid()}-"):
+        return Path(known)
     for left in Path(tempfile.gettempdir()).glob("inferq-metrics-*-*"):
         owner = left.name.split("-")[2]
         if owner.isdigit() and not psutil.pid_exists(int(owner)):

@@ -1,8 +1,13 @@
 """What the API counts. Under gunicorn its processes share files (``PROMETHEUS_MULTIPROC_DIR``): any answers for all."""
 
+import atexit
 import os
-from collections.abc import Iterable
-from typing import Final
+import threading
+import time
+from collections import Counter as Tally
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -16,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from inferq import __version__
+from inferq.job_store import RateState
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nothing here asks for
 
@@ -23,6 +29,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series fo
 ANSWER: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 AGE: Final = (1, 10, 60, 300, 900, 1800, 3600, 7200, 21_600, 86_400)
 
+#: A client may send any word as a method, and must not make a series of it.
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS", "PUT", "PATCH"})
 PRIORITIES: Final = ("high", "normal", "low")
 DECISIONS: Final = ("cached", "coalesced", "queued", "replayed")
 POLICIES: Final = ("requests", "polls", "tokens", "jobs")
@@ -35,12 +43,23 @@ REASONS: Final = (
 _CACHE: Final = {"cached": "hit", "coalesced": "coalesced", "queued": "miss"}
 
 
+#: Seconds for which a request is only noted. A killed process takes so much along.
+EVERY_S: Final = 0.1
+
+Noted = TypeVar("Noted")
+_Answer = tuple[str, str, int, float | None, Iterable[RateState], str | None, str | None]
+
+
 class ApiMetrics:
     """Counters of one API process. A method for each thing that happens."""
 
     def __init__(self, model: str) -> None:
         # In one process this is what is shown; of several it is only where the files are written from.
         self._registry = registry = CollectorRegistry()
+        #: What has been noted and not been counted yet: arguments of answered() and admitted().
+        self._answers: deque[_Answer] = deque()
+        self._submits: deque[tuple[str, str, bool, float | None]] = deque()
+        self._counting: threading.Thread | None = None
         build = Gauge(
             "inferq_build_info", "1, with version and role.", ["version", "role"], registry=registry,
             multiprocess_mode="mostrecent",
@@ -85,36 +104,35 @@ class ApiMetrics:
         bells = Counter("inferq_bells_rung_total", "Celery messages sent to workers.", ["result"], registry=registry)
         self._sent, self._failed = bells.labels("sent"), bells.labels("failed")
 
-    def answered(self, method: str, route: str, status: int, seconds: float, *, held: bool) -> None:
-        """Count a request; how long it took only when it was not held on purpose."""
-        self._requests.labels(method, route, status).inc()
-        if not held:
-            self._seconds.labels(method, route).observe(seconds)
+    def answered(
+        self,
+        method: str,
+        route: str,
+        status: int,
+        seconds: float | None,
+        rates: Iterable[RateState] = (),
+        violated: str | None = None,
+        refusal: str | None = None,
+    ) -> None:
+        """Count a request.
+
+        ``seconds``: how long it took; None when it was held on purpose. ``rates``: the limits that were asked, and
+        ``violated`` that which was. ``refusal``: why a submit was refused.
+        """
+        self._answers.append((method, route, status, seconds, rates, violated, refusal))
+        self._count_soon()
 
     def waits(self, by: int) -> None:
         """Count a request that begins (1) or ends (-1) to be held."""
         self._waiting.inc(by)
 
-    def admitted(self, priority: str, decision: str, *, asked_cache: bool, age_s: float | None) -> None:
-        """Count a submit, and what the cache did for it."""
-        self._admissions[priority, decision].inc()
-        if decision != "replayed":
-            self._cache[_CACHE[decision] if asked_cache else "bypass"].inc()
-        if age_s is not None:
-            self._age.observe(age_s)
-
-    def refused(self, reason: str) -> None:
-        """Count a submit that was refused."""
-        self._refusals[reason].inc()
+    def admitted(self, priority: str, decision: str, asked_cache: bool, age_s: float | None) -> None:
+        """Count a submit, and what the cache did for it: whether it was asked, how old was what it had."""
+        self._submits.append((priority, decision, asked_cache, age_s))
 
     def cache_error(self) -> None:
         """Count a look into the cache's own Redis that had no answer."""
         self._cache["error"].inc()
-
-    def limited(self, policies: Iterable[str], violated: str | None) -> None:
-        """Count what the limits of a key were asked."""
-        for policy in policies:
-            self._limiter[policy, "limited" if policy == violated else "allowed"].inc()
 
     def rung(self, sent: int, failed: int) -> None:
         """Count Celery messages."""
@@ -123,6 +141,7 @@ class ApiMetrics:
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the text for Prometheus, of all processes of this API, and its content type."""
+        self._count()
         registry = self._registry
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # noqa: TID251  # set by gunicorn_conf, where prometheus_client asks
             registry = CollectorRegistry()
@@ -133,3 +152,55 @@ class ApiMetrics:
     def registry(self) -> CollectorRegistry:
         """What this process declares, for documentation."""
         return self._registry
+
+    def _count_soon(self) -> None:
+        # Started when it is first needed: a web server forks after its application is made.
+        if self._counting is None or not self._counting.is_alive():
+            self._counting = threading.Thread(target=self._count_forever, name="metrics", daemon=True)
+            self._counting.start()
+            atexit.register(self._count)
+
+    def _count_forever(self) -> None:
+        while True:
+            time.sleep(EVERY_S)
+            self._count()
+
+    def _count(self) -> None:
+        """Count what has been noted: many at once, for a fraction of what each would cost within its request."""
+        submits = list(_drained(self._submits))
+        times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+        requests: Tally[tuple[str, str, int]] = Tally()
+        limits: Tally[tuple[str, str]] = Tally()
+        for named, route, status, seconds, rates, violated, refusal in _drained(self._answers):
+            method = named if named in METHODS else "other"
+            requests[method, route, status] += 1
+            if seconds is not None:
+                times[method, route].append(seconds)
+            for rate in rates:
+                limits[rate.policy, "limited" if rate.policy == violated else "allowed"] += 1
+            if refusal:
+                self._refusals[refusal].inc()
+        for (method, route, status), count in requests.items():
+            self._requests.labels(method, route, status).inc(count)
+        for (method, route), taken in times.items():
+            timer = self._seconds.labels(method, route)
+            for seconds in taken:
+                timer.observe(seconds)
+        for limit, count in limits.items():
+            self._limiter[limit].inc(count)
+        for (priority, decision, asked), count in Tally(submit[:3] for submit in submits).items():
+            self._admissions[priority, decision].inc(count)
+            if decision != "replayed":
+                self._cache[_CACHE[decision] if asked else "bypass"].inc(count)
+        for *_, age_s in submits:
+            if age_s is not None:
+                self._age.observe(age_s)
+
+
+def _drained(noted: deque[Noted]) -> Iterator[Noted]:
+    """Take what is there, whoever else takes or adds meanwhile."""
+    while True:
+        try:
+            yield noted.popleft()
+        except IndexError:
+            return

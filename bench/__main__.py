@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import fairness, latency, overload, scale, simulation, spike, tables, throughput, waiters, webhooks
+from bench import fairness, latency, metrics, overload, scale, simulation, spike, tables, throughput, waiters, webhooks
 from bench.machine import describe_machine
 from bench.processes import Children, children
 from deploy.local.child import ROOT
@@ -19,7 +19,7 @@ from deploy.local.child import ROOT
 app = typer.Typer(add_completion=False)
 
 #: What is measured when nothing is named: all but what argues for a decision that has been taken.
-USUAL = ("latency", "throughput", "scale", "spike", "fairness", "overload", "simulation", "webhooks")
+USUAL = ("latency", "throughput", "scale", "spike", "fairness", "overload", "simulation", "webhooks", "metrics")
 Rounds = Annotated[int, typer.Option(min=1, help="Counted rounds; one more warms up.")]
 
 
@@ -84,6 +84,11 @@ def main(
         tables.print_webhooks(timing, rows)
         return {"timing": asdict(timing), "throughput": [asdict(row) for row in rows]}
 
+    def measure_metrics(started: Children) -> Any:
+        cost, scrapes = metrics.measure_metrics(started, rounds, requests)
+        tables.print_metrics(cost, scrapes)
+        return {"cost": asdict(cost), "scrapes": [asdict(one) for one in scrapes]}
+
     def measure_waiters(started: Children) -> Any:
         rows = waiters.measure_waiters(started, held_open)
         tables.print_waiters(rows)
@@ -98,6 +103,7 @@ def main(
         "overload": measure_overload,
         "simulation": measure_simulation,
         "webhooks": measure_webhooks,
+        "metrics": measure_metrics,
         "waiters": measure_waiters,
     }
     chosen = what or list(USUAL)

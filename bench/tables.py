@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from bench import fairness, latency, overload, scale, simulation, spike, throughput, waiters, webhooks
+from bench import fairness, latency, metrics, overload, scale, simulation, spike, throughput, waiters, webhooks
 from workers.timing import Timing
 
 #: A file gets as many columns as the widest table needs.
@@ -148,4 +148,17 @@ def print_webhooks(timing: webhooks.Timing, rows: list[webhooks.Throughput]) -> 
     table = Table("receivers", "tokens/s", "lowest", "highest")
     for row in rows:
         table.add_row(row.receivers, f"{row.tokens_per_s:,.0f}", f"{row.lowest:,.0f}", f"{row.highest:,.0f}")
+    console.print(table)
+
+
+def print_metrics(cost: metrics.Cost, scrapes: list[metrics.Scrape]) -> None:
+    """Print what metrics cost, and how long a scrape takes."""
+    table = Table("submits", "p50 ms", f"per s, {metrics.CROWD} clients")
+    table.add_row("with metrics", f"{cost.on_ms:.3f}", f"{cost.on_per_s:.0f}")
+    table.add_row("without", f"{cost.off_ms:.3f}", f"{cost.off_per_s:.0f}")
+    table.add_row("cost", f"{100 * (cost.on_ms / cost.off_ms - 1):.1f} %", f"{100 * cost.of_throughput:.1f} %")
+    console.print(table)
+    table = Table("scraped under load", "scrapes", "p50 ms", "p99 ms", "bytes")
+    for one in scrapes:
+        table.add_row(one.process, str(one.scrapes), f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.size:,}")
     console.print(table)

@@ -38,6 +38,14 @@ def test_latency(tmp_path: Path) -> None:
     assert all(0 < row["p50_ms"] <= row["p99_ms"] for row in rows)
 
 
+def test_metrics(tmp_path: Path) -> None:
+    found = bench(tmp_path, "metrics", "--requests", "200")["metrics"]
+    assert found["cost"]["on_per_s"] > 0
+    assert found["cost"]["off_per_s"] > 0
+    assert [one["process"] for one in found["scrapes"]] == ["api", "worker", "keeper"]
+    assert all(one["size"] > 5000 for one in found["scrapes"])
+
+
 def test_waiters(tmp_path: Path) -> None:
     rows = bench(tmp_path, "waiters", "--waiters", "40")["waiters"]
     assert {row["worker_class"]: row["held"] for row in rows} == {"gevent": 40, "gthread": 40}
