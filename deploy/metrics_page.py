@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from api.metrics import ApiMetrics
 from deploy.local.child import ROOT
+from workers.gpu import GpuCollector
 from workers.metrics import KeeperMetrics, WorkerMetrics
 from workers.queue_collector import QueueCollector
 
@@ -29,6 +31,7 @@ Workers and keepers, which also export `process_*` and `python_*`, bind `METRICS
 
 `/readyz` on the port of a worker or keeper is for probes and needs no token.
 """
+_OF: Final = "\n## Of each {} process\n"
 _SHARED: Final = """
 ## From Redis, by every keeper
 
@@ -38,38 +41,53 @@ starts again.
 """
 
 
-def page() -> str:
-    """Return the text of the page."""
+@dataclass(frozen=True, kw_only=True)
+class Declared:
+    """A metric as the code declares it; a counter is named with its ``_total``."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    says: str
+
+
+def declared() -> dict[str, list[Declared]]:
+    """Return all metrics of inferq by who has them: redis (every keeper), api, worker, keeper."""
     worker, keeper = CollectorRegistry(), CollectorRegistry()
     WorkerMetrics(worker, "model")
     KeeperMetrics(keeper)
-    return (
-        _HEAD
-        + _SHARED
-        + _table(QueueCollector.describe())
-        + "\n## Of each API\n"
-        + _table(_declared(ApiMetrics("model").registry))
-        + "\n## Of each worker\n"
-        + _table(_declared(worker))
-        + "\n## Of each keeper process\n"
-        + _table(_declared(keeper))
-    )
+    return {
+        "redis": [_read(family) for family in QueueCollector.describe()],
+        "api": _all(ApiMetrics("model").registry),
+        "worker": [*_all(worker), *(_read(family) for family in GpuCollector.describe())],
+        "keeper": _all(keeper),
+    }
 
 
-def _declared(registry: CollectorRegistry) -> list[Any]:
-    return list(registry._collector_to_names)
+def page() -> str:
+    """Return the text of the page."""
+    heads = {"redis": _SHARED, "api": _OF.format("API"), "worker": _OF.format("worker"), "keeper": _OF.format("keeper")}
+    return _HEAD + "".join(heads[owner] + _table(metrics) for owner, metrics in declared().items())
 
 
-def _table(families: Iterable[Any]) -> str:
+def _all(registry: CollectorRegistry) -> list[Declared]:
+    return [_read(instrument) for instrument in registry._collector_to_names]
+
+
+def _read(metric: Any) -> Declared:
+    # Instruments and families say the same of themselves under other names.
+    name = getattr(metric, "_name", None) or metric.name
+    kind = getattr(metric, "_type", None) or metric.type
+    says = getattr(metric, "_documentation", None) or metric.documentation
+    suffix = "_total" if kind == "counter" else ""
+    return Declared(name=f"{name}{suffix}", kind=kind, labels=tuple(metric._labelnames), says=says)
+
+
+def _table(metrics: Iterable[Declared]) -> str:
     rows = ["", "| name | type | labels | what |", "|---|---|---|---|"]
-    for family in families:
-        # Instruments and families say the same of themselves under other names.
-        name = getattr(family, "_name", None) or family.name
-        kind = getattr(family, "_type", None) or family.type
-        says = getattr(family, "_documentation", None) or family.documentation
-        labels = ", ".join(f"`{label}`" for label in family._labelnames)
-        suffix = "_total" if kind == "counter" else ""
-        rows.append(f"| `{name}{suffix}` | {kind} | {labels} | {says} |")
+    for one in metrics:
+        labels = ", ".join(f"`{label}`" for label in one.labels)
+        rows.append(f"| `{one.name}` | {one.kind} | {labels} | {one.says} |")
     return "\n".join(rows) + "\n"
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import structlog
 from celery import Celery
 from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from workers.runner import Attempt
 
@@ -40,32 +41,44 @@ class AttemptEvents:
         """Note an attempt that has just ended."""
         self._ended.append((time.time(), attempt))
 
+    def __len__(self) -> int:
+        """How many wait to be told."""
+        return len(self._ended)
+
     def start(self, hostname: str) -> None:
         """Send from now on, as the worker that Celery calls ``hostname``."""
-        threading.Thread(target=self._send_forever, args=(hostname,), name="attempt-events", daemon=True).start()
+        threading.Thread(target=self._tell_forever, args=(hostname,), name="attempt-events", daemon=True).start()
 
-    def _send_forever(self, hostname: str) -> None:
+    def dispatcher(self, connection: Any, hostname: str) -> Any:
+        """Return Celery's dispatcher of events, which keeps them until it is told to send all in one message."""
+        # What cannot be sent is an error: the dispatcher's own memory for it has no bound.
+        return self._app.events.Dispatcher(
+            connection, hostname=hostname, buffer_group=["task"], buffer_limit=3 * KEPT, buffer_while_offline=False
+        )
+
+    def tell(self, dispatcher: Any) -> None:
+        """Send what has been noted; what could not be sent stays noted. Raises what the broker's client raises."""
+        batch = [self._ended.popleft() for _ in range(len(self._ended))]
+        try:
+            for ended, attempt in batch:
+                for event, fields in events_of(attempt, ended):
+                    dispatcher.send(event, **fields)
+            dispatcher.flush()
+        except BaseException:
+            self._ended.extendleft(reversed(batch))
+            raise
+
+    def _tell_forever(self, hostname: str) -> None:
         while True:
             try:
                 with self._app.connection_for_write() as connection:
-                    dispatcher = self._app.events.Dispatcher(
-                        connection, hostname=hostname, buffer_group=["task"], buffer_limit=3 * KEPT
-                    )
+                    dispatcher = self.dispatcher(connection, hostname)
                     while True:
                         time.sleep(EVERY_S)
-                        self._send(dispatcher)
-            except (KombuError, OSError, *self._app.connection_for_write().connection_errors) as error:
+                        self.tell(dispatcher)
+            except (KombuError, RedisError, OSError) as error:
                 log.warning("attempts_not_shown", reason=type(error).__name__)
                 time.sleep(EVERY_S)
-
-    def _send(self, dispatcher: Any) -> None:
-        if not self._ended:
-            return
-        while self._ended:
-            ended, attempt = self._ended.popleft()
-            for event, fields in events_of(attempt, ended):
-                dispatcher.send(event, **fields)
-        dispatcher.flush()
 
 
 def events_of(attempt: Attempt, ended: float) -> list[tuple[str, dict[str, Any]]]:

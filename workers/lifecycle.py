@@ -16,6 +16,7 @@ from inferq.scripts import Scripts
 from inferq.settings import Settings
 from workers.engine import Engine, load_engine
 from workers.exposition import Exposition
+from workers.gpu import find_gpus
 from workers.heartbeat import Heartbeat
 from workers.listener import Listener
 from workers.metrics import WorkerMetrics
@@ -82,6 +83,9 @@ class Worker:
 
     def offer_metrics(self) -> None:
         """Let Prometheus and probes in; raises ConfigurationError when the port is taken."""
+        gpus = find_gpus()
+        if gpus:
+            self._registry.register(gpus)
         Exposition(
             self._registry,
             address=(self.settings.metrics_host, self.settings.metrics_port),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from deploy.local.child import ROOT
-from deploy.local.stack import status
+from deploy.local.stack import check_port, status
 from deploy.local.supervisor import Piece
+from inferq.errors import ConfigurationError
 from inferq.settings import Settings
 
 _HOST: Final = "127.0.0.1"
@@ -26,7 +27,14 @@ def why_none(settings: Settings) -> str:
     """Return why the stack runs without a Prometheus; empty when it has one."""
     if settings.prometheus_port == 0:
         return "PROMETHEUS_PORT is 0"
-    return "" if find_prometheus() else "no prometheus on PATH"
+    if not find_prometheus():
+        return "no prometheus on PATH"
+    try:
+        check_port("PROMETHEUS_PORT", _HOST, settings.prometheus_port)
+    except ConfigurationError as error:
+        # The machine's own, mostly. It is no reason not to serve.
+        return str(error)
+    return ""
 
 
 def write_configuration(settings: Settings, directory: Path, *, interval: str = INTERVAL) -> Path:

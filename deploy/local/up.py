@@ -29,8 +29,6 @@ def up(console: Console) -> None:
     stack.check_port("METRICS_PORT", settings.metrics_host, settings.metrics_port)
     stack.check_port("KEEPER_METRICS_PORT", settings.metrics_host, settings.keeper_metrics_port)
     without_prometheus = why_none(settings)
-    if not without_prometheus:
-        stack.check_port("PROMETHEUS_PORT", "127.0.0.1", settings.prometheus_port)
     if not private and not stack.redis_answers(settings):
         raise ConfigurationError(f"REDIS_URL: no Redis answers at {_without_password(settings.redis_url)}")
     logs = HOME / "logs"
@@ -46,7 +44,9 @@ def up(console: Console) -> None:
                 supervisor.start(
                     stack.keeper_piece(settings), stack.worker_piece(settings), stack.flower_piece(settings), *watching
                 )
-                console.print(welcome(settings, logs), highlight=False, markup=False, soft_wrap=True)
+                console.print(
+                    welcome(settings, logs, without_prometheus), highlight=False, markup=False, soft_wrap=True
+                )
                 supervisor.watch()
                 console.print("stopping; running jobs may finish first, Ctrl-C again does not wait for them")
             finally:
@@ -54,14 +54,14 @@ def up(console: Console) -> None:
     console.print("stopped")
 
 
-def welcome(settings: Settings, logs: Path) -> str:
-    """Return what a person needs to know to use the stack."""
+def welcome(settings: Settings, logs: Path, without_prometheus: str) -> str:
+    """Return what a person needs to know to use the stack; ``without_prometheus``: why there is none, if so."""
     key = settings.bootstrap_api_key.get_secret_value() if settings.bootstrap_api_key else ""
     token = settings.metrics_token.get_secret_value() if settings.metrics_token else ""
     password = settings.flower_password.get_secret_value() if settings.flower_password else ""
     ports = f"{settings.metrics_port}, {settings.keeper_metrics_port}"
     base = f"http://{settings.api_host}:{settings.api_port}"
-    prometheus = why_none(settings) or f"http://127.0.0.1:{settings.prometheus_port}"
+    prometheus = f"none: {without_prometheus}" if without_prometheus else f"http://127.0.0.1:{settings.prometheus_port}"
     return f"""
 inferq is up.
   API      {base}

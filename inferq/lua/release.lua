@@ -4,7 +4,7 @@
 --        arrivals flows paces waiting_jobs active queue struck solitary aboard tenant usage in_flight amounts
 --        turns receivers receiver due sending delivery transitions work outbox bells totals undelivered
 -- Reply: outcome bells; outcome: queued | cancelled | expired | failed | refused (not this attempt's any more)
--- Replay: a second release finds another status and is refused.
+-- Replay: a second release finds another status and is refused, and counted once more as a write that came too late.
 local run, fence = ARGV[1], ARGV[2]
 local r = record(K.run(run))
 local now = now_ms()

@@ -178,7 +178,9 @@ def test_series_that_all_keepers_share_are_counted_once() -> None:
         for name in named(expr):
             if not FAMILIES[name].shared:
                 continue
-            for before in re.findall(rf"([a-z_]+)(?: by \([^)]*\))? ?\((?:rate\(|increase\(|deriv\()?{name}\w*", expr):
+            for before in re.findall(
+                rf"([a-z_]+)(?: by \([^)]*\))? ?\((?:rate\(|increase\(|deriv\(|max_over_time\()?{name}\w*", expr
+            ):
                 assert before in ("max", "absent", "changes", "rate", "increase"), f"{where}: {expr}"
 
 

@@ -1,6 +1,7 @@
 """The Prometheus of `make up`: its configuration, and when there is none."""
 
 import json
+import socket
 import subprocess
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def test_it_may_be_missing_or_unwanted(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert why_none(make_settings(URL, prometheus_port=0)) == "PROMETHEUS_PORT is 0"
     monkeypatch.setenv("PATH", str(tmp_path))
     assert why_none(make_settings(URL)) == "no prometheus on PATH"
+
+
+def test_a_port_that_is_taken_is_no_reason_not_to_serve() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"PROMETHEUS_PORT: port {port} cannot be used" in why_none(make_settings(URL, prometheus_port=port))
 
 
 def test_it_listens_on_loopback_alone(tmp_path: Path) -> None:
