@@ -45,7 +45,7 @@ chaos: $(VENV)/dev $(VENV)/cpu ## Kill everything under load for half an hour, a
 dashboards: $(VENV)/dev ## Write Grafana's dashboards anew
 	@$(BIN)/python -m grafana
 
-preview: $(VENV)/dev ## Draw every dashboard from a running Prometheus into docs/images/dashboards
+preview: $(VENV)/dev $(VENV)/cpu $(VENV)/system ## Draw every dashboard, from a stack to which everything happens, into docs/images/dashboards
 	@$(BIN)/python -m grafana.preview $(PREVIEW)
 
 install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv

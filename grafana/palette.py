@@ -74,7 +74,7 @@ LOOKS: Final[Mapping[str, Look]] = {
     "solitary": Look(VERMILLION, "dot"),
     # results of calls
     "2xx": Look(GREEN),
-    "3xx": Look(PURPLE, "dash"),
+    "3xx": Look(SKY, "dash"),
     "4xx": Look(ORANGE, "dash"),
     "5xx": Look(VERMILLION, "dot"),
     "no_answer": Look(YELLOW, "dot"),

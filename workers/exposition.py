@@ -7,7 +7,7 @@ from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import structlog
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.exposition import ThreadingWSGIServer
 from pydantic import SecretStr
 
@@ -41,7 +41,7 @@ class Exposition:
         ready: Callable[[], bool],
     ) -> None:
         """Bind; raises ConfigurationError that names ``setting``, from which the port came."""
-        self._metrics = make_wsgi_app(registry)
+        self._registry = registry
         self._expected = b"Bearer " + token.get_secret_value().encode() if token else None
         self._ready = ready
         host, port = address
@@ -64,8 +64,9 @@ class Exposition:
     def _answer(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/metrics" if self._may(environ.get("HTTP_AUTHORIZATION", "")):
-                body: Iterable[bytes] = self._metrics(environ, start_response)
-                return body
+                # Never OpenMetrics, whoever prefers it: prometheus_client writes vllm:… as vllm_… there.
+                start_response("200 OK", [("Content-Type", CONTENT_TYPE_LATEST)])
+                return [generate_latest(self._registry)]
             case "/metrics":
                 return _text(start_response, "401 Unauthorized", "METRICS_TOKEN is wanted as a bearer token.")
             case "/readyz" if self._ready():

@@ -59,9 +59,10 @@ def test_each_dashboard_becomes_a_picture(busy: PrometheusServer, tmp_path: Path
     now = time.time()
     paths = draw(busy.url, now - 15, now, tmp_path / "pictures")
     assert [path.name for path in paths] == [f"{board.uid}.png" for board in BOARDS]
-    for path in paths:
+    before = draw(busy.url, now - 7200, now - 7185, tmp_path / "before")
+    for path, empty in zip(paths, before, strict=True):
         assert path.read_bytes().startswith(b"\x89PNG")
-        assert path.stat().st_size > 50_000, "an empty page is smaller"
+        assert path.stat().st_size > 1.3 * empty.stat().st_size, "as full of pictures as a time without any data"
 
 
 def test_an_idle_inferq_gives_words_and_no_numbers_that_are_none(tmp_path: Path) -> None:

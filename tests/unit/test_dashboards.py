@@ -242,3 +242,12 @@ def test_tiles_fill_what_is_free() -> None:
 )
 def test_values_are_written_as_grafana_writes_them(value: float, unit: str, decimals: int | None, text: str) -> None:
     assert shown(value, unit, decimals) == text
+
+
+def test_series_of_one_panel_do_not_look_alike() -> None:
+    for board in BOARDS:
+        for panel in board.panels:
+            # Areas have no lines: there the colour alone tells.
+            looks = dict(pair for query in panel.queries for pair in known(query))
+            seen = [look.colour if panel.stacked else look for look in looks.values()]
+            assert len(set(seen)) == len(seen), f"{board.title}: {panel.title}: {looks}"

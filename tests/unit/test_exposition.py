@@ -5,7 +5,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter
 from pydantic import SecretStr
 
 from inferq.errors import ConfigurationError
@@ -32,8 +32,8 @@ def offered(request: pytest.FixtureRequest) -> Iterator[tuple[Exposition, Ready,
     exposition.close()
 
 
-def ask(exposition: Exposition, path: str, token: str | None = None) -> tuple[int, str]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+def ask(exposition: Exposition, path: str, token: str | None = None, **more: str) -> tuple[int, str]:
+    headers = ({"Authorization": f"Bearer {token}"} if token else {}) | more
     request = urllib.request.Request(f"http://127.0.0.1:{exposition.port}{path}", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -52,6 +52,21 @@ def test_metrics_are_for_who_shows_the_token(offered: tuple[Exposition, Ready, s
     assert 'inferq_engine_state{state="warming"} 1.0' in text
     assert 'inferq_attempts_total{outcome="failed"} 0.0' in text, "a series from the start, so that rates see zeros"
     assert "_created" not in text
+
+
+def test_names_stay_as_they_are_whatever_format_is_preferred() -> None:
+    registry = CollectorRegistry()
+    Counter("vllm:tokens_total", "As vLLM calls its own.", registry=registry).inc()
+    exposition = Exposition(registry, address=("127.0.0.1", 0), setting="METRICS_PORT", token=None, ready=lambda: True)
+    exposition.start()
+    try:
+        accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+        status, text = ask(exposition, "/metrics", Accept=accept)
+        assert status == 200
+        assert "\nvllm:tokens_total 1.0" in text
+        assert "vllm_" not in text
+    finally:
+        exposition.close()
 
 
 def test_probes_need_no_token(offered: tuple[Exposition, Ready, str | None]) -> None:
