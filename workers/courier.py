@@ -176,7 +176,7 @@ class Courier:
     async def _deliver(self, parcel: Parcel) -> str:
         try:
             outcome = await self._sender().send(parcel)
-            result = _result(outcome)
+            result = result_of(outcome)
         except Exception:
             # Whatever a receiver has made us stumble over: told as a failure, or it would be tried for ever.
             log.exception("attempt_broke", delivery=parcel.id)
@@ -209,7 +209,7 @@ class Courier:
         return await asyncio.get_running_loop().run_in_executor(self._asking, call)
 
 
-def _result(outcome: Outcome) -> str:
+def result_of(outcome: Outcome) -> str:
     """Return the class of an answer, as metrics have it."""
     if outcome.status is not None:
         return f"{outcome.status // 100}xx"

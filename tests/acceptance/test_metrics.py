@@ -1,9 +1,13 @@
 """Metrics of real processes: several of one API, a keeper, and a worker that is killed."""
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
+import tempfile
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.stack import free_port
 from inferq.credentials import KeyRing
+from inferq.keys import key as queue_key
 from tests.conftest import make_settings
 from tests.processes import ROOT, Process, stack, until
 from tests.redis_server import RedisServer
@@ -54,7 +59,19 @@ def test_counts_of_all_processes_and_what_a_killed_worker_leaves(own_redis_serve
         with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
 
+    def post_and_be_cut_off(body: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            post(body, wait=60)
+
     command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "api" / "gunicorn_conf.py"), "api.wsgi:app"]
+    # A start that was killed has left this behind; that of a process which lives is its own.
+    temporary = Path(tempfile.gettempdir())
+    leftover, used = (
+        temporary / f"inferq-metrics-{_ended_process()}-left",
+        temporary / f"inferq-metrics-{os.getpid()}-used",
+    )
+    for directory in (leftover, used):
+        directory.mkdir()
     api = Process("api", command, settings, tmp_path / "api.log")
     try:
         with stack(settings, tmp_path) as running:
@@ -73,42 +90,75 @@ def test_counts_of_all_processes_and_what_a_killed_worker_leaves(own_redis_serve
                 return {scrape(settings.api_port)[cached] for _ in range(8)}
 
             until(lambda: told() == {40}, 10, "whoever answers says all")
-            child = api.descendants()[0]
-            child.kill()
-            until(lambda: api.output().count("Booting worker") == 3, 30, "another process")
-            assert told() == {40}, "what a dead process counted stays"
+            assert not leftover.exists()
+            assert used.exists()
+            used.rmdir()
+            # Some seconds of work, for which a client waits that will be cut off.
+            long = {"prompt": "simulate:words=1500", "max_tokens": 1500}
+            waiting = threading.Thread(target=post_and_be_cut_off, args=(long,))
+            waiting.start()
+            until(lambda: scrape(settings.api_port)["inferq_http_waiting",] == 1, 30, "one waits")
+            for child in api.descendants():
+                child.kill()
+            waiting.join()
+            until(lambda: scrape(settings.api_port)["inferq_http_waiting",] == 0, 30, "nobody waits at a dead process")
+            until(lambda: api.output().count("Booting worker") == 4, 30, "two others")
+            assert told() == {40}, "what dead processes counted stays"
 
+            until(lambda: scrape(settings.metrics_port)["inferq_attempts_total", "completed"] == 2, 30, "two attempts")
             done = scrape(settings.metrics_port)
-            assert done["inferq_attempts_total", "completed"] == 1
-            assert done["inferq_time_to_first_token_seconds_count", model] == 1
+            assert done["inferq_time_to_first_token_seconds_count", model] == 2
             assert done["inferq_completion_tokens_total", model] > 1
+            assert done["inferq_heartbeats_total", "done"] > 0
+            until(
+                lambda: scrape(settings.metrics_port)["inferq_bells_answered_total", "runs"] >= 1,
+                20,
+                "a bell was answered",
+            )
 
             def kept() -> dict[tuple[str, ...], float]:
                 return scrape(settings.keeper_metrics_port)
 
-            assert kept()["inferq_jobs_finished_total", model, "completed", "normal"] == 1
+            completed = ("inferq_jobs_finished_total", model, "completed", "normal")
+            until(lambda: kept()[completed] == 2, 30, "what was asked by those who were cut off too")
             assert kept()["inferq_workers", model, "ready"] == 1
             for number in range(5):
                 post({"prompt": f"simulate:hangs {number}"})
             until(lambda: kept()["inferq_runs_in_progress", model] == 2, 30, "two run")
+            assert kept()["inferq_keeper_ticks_total", "done"] > 0
+            before = kept()["inferq_bells_restored_total",]
+            with own_redis_server.client() as redis:
+                # A worker's heartbeat rings what is missing too: whoever looks first.
+                until(
+                    lambda: (
+                        redis.delete(queue_key("bells", model)) is None
+                        or kept()["inferq_bells_restored_total",] > before
+                    ),
+                    30,
+                    "bells that are lost are rung again",
+                )
             worker.signal(signal.SIGKILL)
             until(lambda: kept()["inferq_rescues_total", model] == 2, 30, "both are taken back")
             left = kept()
             assert left["inferq_queue_depth", model, "normal"] == 5
             assert left["inferq_queue_oldest_seconds", model] > 0
             assert left["inferq_workers", model, "ready"] == left["inferq_engine_slots", model] == 0
-            assert left["inferq_jobs_finished_total", model, "completed", "normal"] == 1, (
-                "not forgotten with the worker"
-            )
+            assert left[completed] == 2, "not forgotten with the worker"
             assert left["inferq_redis_up",] == 1
 
             own_redis_server.close()
             until(lambda: kept()["inferq_redis_up",] == 0, 30, "the keeper says that Redis is away")
             assert not [name for name in kept() if name[0] == "inferq_queue_depth"]
-            directories = list(Path(os.environ.get("TMPDIR", "/tmp")).glob(f"inferq-metrics-{api.pid}-*"))
+            directories = list(temporary.glob(f"inferq-metrics-{api.pid}-*"))
             assert len(directories) == 1
             api.signal(signal.SIGTERM)
             api.wait()
             assert not directories[0].exists()
     finally:
         api.close()
+
+
+def _ended_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid

@@ -47,6 +47,13 @@ def test_a_job_s_wait_and_duration_are_counted_once(world: World) -> None:
     assert found["fenced_total", "complete"] == 0
 
 
+def test_a_bound_belongs_to_its_bucket(world: World) -> None:
+    world.submit()
+    world.pass_ms(500)
+    world.claim()
+    assert buckets(exported(world), "job_queue_wait_seconds", "0.25", "0.5") == [0, 1]
+
+
 def test_a_wait_beyond_all_bounds_is_counted_in_the_last_bucket(world: World) -> None:
     world.submit()
     world.pass_ms(7_200_000)

@@ -111,3 +111,47 @@ def test_who_asks_to_wait_is_not_timed(client: FlaskClient) -> None:
     assert ("http_request_seconds_count", "POST", "/v1/jobs") not in found
     assert found["http_requests_total", "POST", "/v1/jobs", "202"] == 1
     assert found["http_waiting",] == 0
+
+
+def test_why_a_key_s_limits_refuse(open_client: OpenClient, settings: Settings, redis: Redis) -> None:
+    keys = KeyRing(redis)
+
+    def client(**limits: int) -> FlaskClient:
+        return open_client(settings, keys.create("acme", limits=KeyLimits(**limits)))
+
+    for name, limits in (("tokens", {"tokens": 100}), ("jobs", {"jobs": 1})):
+        limited = client(**limits)
+        for seed in (1, 2):
+            limited.post("/v1/jobs", json={"prompt": "hi", "max_tokens": 60, "seed": seed})
+        refused(limited, name)
+    polled = client(polls=1)
+    for _ in range(2):
+        polled.post("/v1/jobs", json={"wrong": 1})
+    refused(polled, "polls")
+    again = client()
+    for prompt in ("one", "another"):
+        again.post("/v1/jobs", json={"prompt": prompt}, headers={"Idempotency-Key": "k"})
+    refused(again, "idempotency")
+
+
+def test_a_job_that_would_start_too_late_is_refused_as_that(
+    client: FlaskClient, redis: Redis, settings: Settings
+) -> None:
+    hand = HandWorker(redis, settings)
+    hand.store.heartbeat([], {"state": "ready", "slots": "1", "running": "0"})
+    submit(client, prompt="first", max_tokens=100)
+    run = hand.claim()
+    redis.hincrby(f"iq:run:{run.id}", "started_ms", -20_000)
+    hand.finish(run)
+    for number in range(3):
+        submit(client, prompt=f"waits {number}", max_tokens=1000)
+    answer = client.post("/v1/jobs", json={"prompt": "urgent", "deadline": {"start_within_s": 1}})
+    problem(answer, 503, "temporary-reduced-capacity")
+    refused(client, "late")
+
+
+def test_a_store_that_is_away_is_the_reason(open_client: OpenClient) -> None:
+    away = Settings(_env_file=None, redis_url="redis://127.0.0.1:1", cache_redis_url="", metrics_token=TOKEN)
+    client = open_client(away, "iq_any_keyofenoughlength")
+    assert client.post("/v1/jobs", json={"prompt": "hi"}).status_code == 503
+    refused(client, "store")

@@ -18,7 +18,7 @@ from api.bootstrap import TENANT, store_bootstrap_key
 from api.schemas import JobRequest, Webhook
 from inferq.credentials import KeyRing
 from inferq.keys import key
-from inferq.outbox import Outbox
+from inferq.outbox import Outbox, Outcome
 from inferq.scripts import Scripts
 from inferq.settings import Settings
 from inferq.webhook_secrets import new_secret
@@ -27,7 +27,8 @@ from tests.conftest import OpenClient
 from tests.hand_worker import HandWorker, problem, submit
 from tests.processes import until
 from tests.receiver import Received, Receiver, receiving
-from workers.courier import Courier
+from workers.courier import Courier, result_of
+from workers.metrics import SENT
 
 
 @pytest.fixture
@@ -52,11 +53,34 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
+@pytest.mark.parametrize(
+    ("outcome", "result"),
+    [
+        (Outcome(good=True, ms=1, status=204), "2xx"),
+        (Outcome(good=False, ms=1, status=302), "3xx"),
+        (Outcome(good=False, ms=1, status=410, gone=True), "4xx"),
+        (Outcome(good=False, ms=1, status=503, down=True), "5xx"),
+        (Outcome(good=False, ms=1, down=True, error="No complete answer within 1 s."), "no_answer"),
+        (Outcome(good=False, ms=1, unsent=True, error="Not sent."), "refused"),
+    ],
+)
+def test_how_an_attempt_went_in_a_word(outcome: Outcome, result: str) -> None:
+    assert result_of(outcome) == result
+    assert result in SENT
+
+
 @contextlib.contextmanager
-def a_courier(redis: Redis, settings: Settings) -> Iterator[None]:
-    """A keeper's courier, on shift until the end."""
+def a_courier(redis: Redis, settings: Settings, sent: list[str] | None = None) -> Iterator[None]:
+    """A keeper's courier, on shift until the end; ``sent`` gets the results of its attempts."""
     outbox = Outbox(Scripts(redis), timeout_s=settings.webhook_timeout, waits_s=settings.webhook_waits_s)
-    courier = Courier(outbox, AddressRules(settings), timeout_s=settings.webhook_timeout, room=8)
+    results = [] if sent is None else sent
+    courier = Courier(
+        outbox,
+        AddressRules(settings),
+        timeout_s=settings.webhook_timeout,
+        room=8,
+        sent=lambda result, _seconds: results.append(result),
+    )
     shift = threading.Thread(target=courier.shift, args=(60.0,))
     shift.start()
     try:
@@ -80,7 +104,8 @@ def test_a_job_s_end_is_told_and_logged(
     job = submit(client, webhook={"url": receiver.url, "include_output": True})
     assert deliveries(client, job) == []
     worker.finish(worker.claim(), "the answer")
-    with a_courier(redis, settings):
+    sent: list[str] = []
+    with a_courier(redis, settings, sent):
         until(lambda: deliveries(client, job)[0]["status"] == "delivered")
     (told,) = receiver.got
     payload = told.verified(secret)
@@ -103,6 +128,7 @@ def test_a_job_s_end_is_told_and_logged(
     assert {one.headers["webhook-id"] for one in receiver.got} == {delivery["id"]}
     assert client.delete(job["urls"]["self"]).status_code == 204
     problem(client.get(job["urls"]["deliveries"]), 410, "gone")
+    assert sent == ["2xx"]
 
 
 def test_an_error_reads_the_same_in_the_payload_and_in_the_job(
