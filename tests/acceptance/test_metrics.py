@@ -81,7 +81,12 @@ def test_counts_of_all_processes_and_what_a_killed_worker_leaves(own_redis_serve
             until(lambda: "metrics_offered" in worker.output(), 30, "the worker offers metrics")
             until(lambda: scrape(settings.metrics_port)["inferq_worker_ready",], 30, "the worker is ready")
 
+            def kept() -> dict[tuple[str, ...], float]:
+                return scrape(settings.keeper_metrics_port)
+
             assert post({"prompt": "known"}, wait=30) == 200
+            answered = ("inferq_bells_answered_total", "runs")
+            until(lambda: scrape(settings.metrics_port)[answered] == 1, 20, "the one bell has found a run")
             for _ in range(40):  # each over a connection of its own: both processes get some
                 assert post({"prompt": "known"}) == 200
             cached = ("inferq_admissions_total", "cached", model, "normal")
@@ -98,6 +103,7 @@ def test_counts_of_all_processes_and_what_a_killed_worker_leaves(own_redis_serve
             waiting = threading.Thread(target=post_and_be_cut_off, args=(long,))
             waiting.start()
             until(lambda: scrape(settings.api_port)["inferq_http_waiting",] == 1, 30, "one waits")
+            until(lambda: kept()["inferq_runs_in_progress", model] == 1, 30, "and its job runs")
             for child in api.descendants():
                 child.kill()
             waiting.join()
@@ -110,15 +116,6 @@ def test_counts_of_all_processes_and_what_a_killed_worker_leaves(own_redis_serve
             assert done["inferq_time_to_first_token_seconds_count", model] == 2
             assert done["inferq_completion_tokens_total", model] > 1
             assert done["inferq_heartbeats_total", "done"] > 0
-            until(
-                lambda: scrape(settings.metrics_port)["inferq_bells_answered_total", "runs"] >= 1,
-                20,
-                "a bell was answered",
-            )
-
-            def kept() -> dict[tuple[str, ...], float]:
-                return scrape(settings.keeper_metrics_port)
-
             completed = ("inferq_jobs_finished_total", model, "completed", "normal")
             until(lambda: kept()[completed] == 2, 30, "what was asked by those who were cut off too")
             assert kept()["inferq_workers", model, "ready"] == 1
