@@ -19,6 +19,9 @@ import psutil
 
 #: Seconds between looks at the process tree.
 LOOK_S: Final = 0.5
+#: Bytes of a directory below which sockets can live: the kernel takes 107 for the whole path (unix(7)), and vLLM's
+#: sockets have a UUID for a name.
+SOCKET_DIRECTORY_BYTES: Final = 107 - 1 - 36
 #: Seconds that Python's own clean-up of shared memory may take once its users are gone.
 TRACKER_S: Final = 2.0
 
@@ -29,7 +32,7 @@ def start_guard() -> "subprocess.Popen[bytes]":
     vLLM leaves a socket behind for every connection between its processes, even when it is stopped properly. The guard
     has a session of its own, so that a signal to the worker's group misses it.
     """
-    directory = tempfile.mkdtemp(prefix="inferq-engine-")
+    directory = _make_directory()
     tempfile.tempdir = directory
     os.environ["TMPDIR"] = directory  # noqa: TID251  # for the processes that the engine starts
     return subprocess.Popen(  # noqa: S603  # our own interpreter and module
@@ -37,6 +40,15 @@ def start_guard() -> "subprocess.Popen[bytes]":
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+def _make_directory() -> str:
+    """Make a directory among the temporary files; in /tmp when a socket's path would be too long elsewhere."""
+    directory = tempfile.mkdtemp(prefix="inferq-engine-")
+    if len(os.fsencode(directory)) <= SOCKET_DIRECTORY_BYTES:
+        return directory
+    os.rmdir(directory)
+    return tempfile.mkdtemp(prefix="inferq-engine-", dir="/tmp")  # made by mkdtemp, for its owner alone
 
 
 def guard(pid: int) -> int:

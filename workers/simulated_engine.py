@@ -45,10 +45,18 @@ class SimulatedEngine:
     token. A step that reads the rest of a prompt yields its first token.
     """
 
-    def __init__(self, *, slots: int, timing: Timing, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        slots: int,
+        timing: Timing,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.slots = slots
         self._timing = timing
         self._clock = clock
+        self._sleep = sleep
         self._lock = threading.Condition()
         self._running: dict[str, _Sequence] = {}
         self._dead = False
@@ -158,7 +166,7 @@ class SimulatedEngine:
             # Counted from when the last step should have ended: what sleeping takes too long is not added up.
             step_s = self._timing.step_s(len(decoding), sum(reading.values()))
             due += step_s
-            time.sleep(max(0.0, due - self._clock()))
+            self._sleep(max(0.0, due - self._clock()))
             # What a stopped process has missed it does not make up for, as no engine does.
             due = max(due, self._clock() - step_s)
             with self._lock:

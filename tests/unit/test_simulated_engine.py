@@ -15,10 +15,9 @@ from workers.timing import PRESETS, Timing, timing_of
 class Clock:
     """Time that passes only when the engine sleeps."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now = 0.0
         self.steps = 0
-        monkeypatch.setattr("workers.simulated_engine.time.sleep", self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -29,8 +28,8 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock() -> Clock:
+    return Clock()
 
 
 def run(engine: SimulatedEngine, *prompts: str) -> list[int]:
@@ -53,14 +52,16 @@ def run(engine: SimulatedEngine, *prompts: str) -> list[int]:
 
 
 def test_a_step_costs_what_the_model_says(clock: Clock) -> None:
-    engine = SimulatedEngine(slots=8, timing=Timing(base_s=1.0, sequence_s=0.1, prompt_token_s=0.01), clock=clock)
+    engine = SimulatedEngine(
+        slots=8, timing=Timing(base_s=1.0, sequence_s=0.1, prompt_token_s=0.01), clock=clock, sleep=clock.sleep
+    )
     run(engine, "simulate:words=3", "simulate:words=3")
     # Two prompts of four tokens are read in the first step; three steps give both a token.
     assert clock.now == pytest.approx(3 * (1.0 + 2 * 0.1) + 8 * 0.01)
 
 
 def test_a_long_prompt_is_read_in_chunks_and_its_neighbours_go_on(clock: Clock) -> None:
-    engine = SimulatedEngine(slots=8, timing=Timing(base_s=1.0, prompt_tokens=10), clock=clock)
+    engine = SimulatedEngine(slots=8, timing=Timing(base_s=1.0, prompt_tokens=10), clock=clock, sleep=clock.sleep)
     first = run(engine, "x" * 80 + " simulate:words=1", "simulate:words=2")
     assert [round(ms / 1000) for ms in first] == [3, 3], (
         "24 tokens in steps of ten; the other prompt fits into the third"
@@ -68,17 +69,17 @@ def test_a_long_prompt_is_read_in_chunks_and_its_neighbours_go_on(clock: Clock) 
     assert clock.steps == 4
 
 
-def test_what_a_stopped_process_has_missed_is_not_made_up_for(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_stopped_process_has_missed_is_not_made_up_for(clock: Clock) -> None:
     def stopped_once(seconds: float) -> None:
         clock.sleep(seconds + (100.0 if clock.steps == 2 else 0.0))
 
-    monkeypatch.setattr("workers.simulated_engine.time.sleep", stopped_once)
-    run(SimulatedEngine(slots=1, timing=Timing(base_s=1.0), clock=clock), "simulate:words=20")
+    engine = SimulatedEngine(slots=1, timing=Timing(base_s=1.0), clock=clock, sleep=stopped_once)
+    run(engine, "simulate:words=20")
     assert clock.now == pytest.approx(120, abs=1), "twenty steps beside the time it stood still"
 
 
 def test_more_than_there_are_slots_wait(clock: Clock) -> None:
-    engine = SimulatedEngine(slots=1, timing=Timing(base_s=1.0), clock=clock)
+    engine = SimulatedEngine(slots=1, timing=Timing(base_s=1.0), clock=clock, sleep=clock.sleep)
     assert run(engine, "simulate:words=5", "simulate:words=5") == [1000, 6000]
 
 
