@@ -1,7 +1,8 @@
 """The settings of every inferq process. The only module that reads the environment."""
 
 import os
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -13,6 +14,9 @@ from inferq.webhook_secrets import check_secret
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 _SCHEMES = ("redis://", "rediss://", SCHEME)
+
+#: Where containers are given secrets, each in a file that has a setting's name: what the environment does not say.
+SECRETS: Final = Path("/run/secrets")
 
 
 class Settings(BaseSettings):
@@ -217,8 +221,9 @@ def _listed(value: str) -> list[str]:
 
 def load_settings(**overrides: Any) -> Settings:
     """Read and validate the environment; raises ConfigurationError with one sentence per wrong setting."""
+    secrets = SECRETS if SECRETS.is_dir() else None  # told of a directory that is not there, pydantic warns
     try:
-        return Settings(**overrides)
+        return Settings(_secrets_dir=secrets, **overrides)
     except ValidationError as error:
         wrong = [
             f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg'].removeprefix('Value error, ')}"
