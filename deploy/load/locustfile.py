@@ -21,7 +21,7 @@ COMMON: Final = 20
 TOKENS: Final = 64
 
 
-class Client(HttpUser):
+class Client(HttpUser):  # type: ignore[misc]  # untyped, and not installed here
     """One client: a job, its answer, a pause."""
 
     wait_time = between(0.5, 2.0)

@@ -1,0 +1,83 @@
+"""Stand-ins for images of registries, made from Debian's packages: where no registry can be reached.
+
+They have the names that Dockerfiles and docker-compose.yml use, so that both are used unchanged, and a label, so that
+they are known for what they are and go again. What has no package (vLLM's image, Grafana, Locust) has no stand-in.
+"""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from deploy.containers.podman import has_image, podman, run
+from deploy.local.child import ROOT
+
+#: Its value is the image that is stood in for.
+LABEL: Final = "inferq.stand-in"
+#: Python's image has Debian's packages of the same release; the compiler's headers are part of the real one too.
+PACKAGES: Final = "python3,python3-dev,python3-venv,ca-certificates"
+AUTHORITIES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+
+_REDIS: Final = """FROM {python}
+RUN apt-get update -qq && RUNLEVEL=1 apt-get install -qq --no-install-recommends redis-server >/dev/null \\
+ && install -d -o redis -g redis /data
+WORKDIR /data
+"""
+_PROMETHEUS: Final = """FROM {python}
+RUN apt-get update -qq && RUNLEVEL=1 apt-get install -qq --no-install-recommends prometheus wget >/dev/null \\
+ && install -d -o nobody -g nogroup /prometheus
+USER nobody
+WORKDIR /prometheus
+ENTRYPOINT ["/usr/bin/prometheus"]
+"""
+
+
+def python_base() -> tuple[str, str]:
+    """Return the base image of our Dockerfiles as they name it, and without its digest."""
+    (named,) = re.findall(r"^FROM (\S+) AS base$", (ROOT / "Dockerfile.api").read_text(), re.MULTILINE)
+    return named, named.partition("@")[0]
+
+
+def make_python() -> str:
+    """Make the stand-in of the base image if it is not there; returns its name."""
+    _, name = python_base()
+    if not has_image(name):
+        with tempfile.TemporaryDirectory(prefix="inferq-base-", dir="/var/tmp") as work:  # large
+            root = Path(work, "root")
+            release = name.rpartition("-")[2]
+            run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, root)
+            (root / "usr" / "bin" / "python").symlink_to("python3")
+            if AUTHORITIES.exists():  # those of this machine: it may reach registries through a proxy of its own
+                shutil.copy(AUTHORITIES, root / AUTHORITIES.relative_to("/"))
+            for left in ("var/cache/apt/archives", "var/lib/apt/lists"):
+                shutil.rmtree(root / left, ignore_errors=True)
+                (root / left / "partial").mkdir(parents=True)
+            archive = Path(work, "root.tar")
+            run("tar", "-C", root, "-cf", archive, ".")
+            shutil.rmtree(root)
+            podman("import", "--change", f"LABEL {LABEL}={name}", archive, name)
+    return name
+
+
+def make_servers() -> list[str]:
+    """Make the stand-ins of Redis and Prometheus under their names in docker-compose.yml; returns these."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    made = []
+    for service, text in (("redis", _REDIS), ("prometheus", _PROMETHEUS)):
+        name = services[service]["image"]
+        made.append(name)
+        if has_image(name):
+            continue
+        with tempfile.TemporaryDirectory(prefix="inferq-stand-in-") as work:
+            Path(work, "Dockerfile").write_text(text.format(python=make_python()))
+            podman("build", "--quiet", "--label", f"{LABEL}={name}", "--tag", name, work)
+    return made
+
+
+def remove() -> None:
+    """Remove all stand-ins, and nothing that came from a registry."""
+    for image in podman("images", "--quiet", "--filter", f"label={LABEL}").splitlines():
+        podman("rmi", "--force", image)
