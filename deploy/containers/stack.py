@@ -130,7 +130,7 @@ def use(stack: Stack, say: Say) -> None:
         lambda: job["id"] in podman("logs", container("receiver")), UP_S, "the webhook is received", container("keeper")
     )
     say("webhook: received, its signature verified")
-    expect(stack.ask("api", "/metrics").status == 403, "metrics are closed without the token")
+    expect(stack.ask("api", "/metrics").status == 401, "metrics are closed without the token")
     until(lambda: set(targets(stack).values()) == {"up"}, UP_S, "Prometheus reaches every target")
     say(f"prometheus: up: {', '.join(sorted(targets(stack)))}")
     expect(stack.ask("flower", "/flower/workers").status == 401, "Flower asks for a password")

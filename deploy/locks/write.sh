@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 uv=${UV:-uv}
 # Where torch's CPU build comes from: an index that has it, or a directory with the wheel.
 torch=(${TORCH_WHEELS:+--find-links "$TORCH_WHEELS"})
-[ ${#torch[@]} -gt 0 ] || torch=(--extra-index-url "${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}")
+[ ${#torch[@]} -gt 0 ] || torch=(--index-strategy unsafe-best-match --extra-index-url "${TORCH_INDEX:-https://download.pytorch.org/whl/cpu}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -23,10 +23,10 @@ lock() { # lock NAME PYTHON ARGUMENT...
   mv "$work/$name" "deploy/locks/$name"
 }
 
-lock build.txt 3.11 requirements-build.txt
-lock base.txt 3.11 requirements-base.txt requirements-image.txt
+lock build.txt 3.11.15 requirements-build.txt
+lock base.txt 3.11.15 requirements-base.txt requirements-image.txt
 # PyPI's torchvision and its kin are CUDA builds that break transformers beside the CPU's torch.
-lock worker-cpu.txt 3.11 "${torch[@]}" --no-emit-package torchvision --no-emit-package torchaudio \
+lock worker-cpu.txt 3.11.15 "${torch[@]}" --no-emit-package torchvision --no-emit-package torchaudio \
   --no-emit-package torchcodec requirements-cpu.txt requirements-image.txt
 "$uv" pip compile --quiet --no-header --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
   requirements.txt requirements-image.txt > "$work/gpu-all.txt"
