@@ -23,7 +23,7 @@ IMAGES: Final = {
     "localhost/inferq-worker:local-cpu": ("Dockerfile.worker", "cpu", "worker-cpu.txt"),
 }
 #: Seconds for an engine to load its model in a container on a busy machine.
-WARM_S: Final = 300.0
+WARM_S: Final = 900.0
 #: What `docker run` gets for the hardening that docker-compose.yml has.
 HARDENED: Final = (
     "--read-only",

@@ -26,7 +26,7 @@ JOBS: Final = 24
 TOKENS: Final = 200
 #: Seconds for a service to be healthy again, an engine to be warm, and jobs to end.
 UP_S: Final = 120.0
-WARM_S: Final = 400.0
+WARM_S: Final = 900.0
 DONE_S: Final = 300.0
 
 
