@@ -21,6 +21,7 @@ IMAGES: Final = {
     "localhost/inferq-api:local": ("Dockerfile.api", "api", "base.txt"),
     "localhost/inferq-keeper:local": ("Dockerfile.worker", "keeper", "base.txt"),
     "localhost/inferq-worker:local-cpu": ("Dockerfile.worker", "cpu", "worker-cpu.txt"),
+    "localhost/inferq-worker:local-gpu": ("Dockerfile.worker", "gpu", "worker-gpu.txt"),
 }
 #: Seconds for an engine to load its model in a container on a busy machine.
 WARM_S: Final = 900.0
@@ -53,13 +54,14 @@ def fetch_wheels() -> None:
         WHEELS,
     ]
     source = ["--only-binary", ":all:", "--no-binary", "gunicorn-h1c", "--no-build-isolation"]
-    for lock in ("build.txt", "base.txt", "worker-cpu.txt"):
+    for lock in ("build.txt", "base.txt", "worker-cpu.txt", "worker-gpu.txt"):
         run(*download, *source, "-r", ROOT / "deploy" / "locks" / lock)
 
 
 def build(say: Say) -> None:
     """Build all images that can be built without a registry."""
     stand_in = stand_ins.make_python()
+    stand_ins.make_vllm()
     say(f"base: a stand-in for {stand_in} from Debian's packages")
     began = time.monotonic()
     fetch_wheels()
@@ -94,6 +96,11 @@ def check_runs(say: Say) -> None:
         keeper = podman("run", "--detach", "--pod", pod, *HARDENED, "localhost/inferq-keeper:local")
         until(lambda: healthy(keeper), 60, "the keeper is healthy")
         say("inferq-keeper: healthy, read-only, uid 10001")
+        gpu = ("--env", "ENGINE=simulated", "localhost/inferq-worker:local-gpu")
+        worker = podman("run", "--detach", "--pod", pod, *HARDENED, *gpu)
+        until(lambda: healthy(worker), 60, "the GPU's image runs the simulated engine", worker)
+        podman("rm", "--force", "--time", "60", worker)
+        say("inferq-worker (gpu): on a base without vLLM it runs the simulated engine")
         model = (
             "--env",
             "MODEL_NAME=models/demo-mistral",

@@ -1,7 +1,8 @@
 """Stand-ins for images of registries, made from Debian's packages: where no registry can be reached.
 
 They have the names that Dockerfiles and docker-compose.yml use, so that both are used unchanged, and a label, so that
-they are known for what they are and go again. What has no package (vLLM's image, Grafana, Locust) has no stand-in.
+they are known for what they are and go again. Images built on them inherit it. vLLM's has Python and a compiler as the real one,
+and of vLLM a name alone: enough to go through what is built on it, with the simulated engine. Grafana and Locust have none.
 """
 
 import re
@@ -32,6 +33,12 @@ RUN apt-get update -qq && RUNLEVEL=1 apt-get install -qq --no-install-recommends
 USER nobody
 WORKDIR /prometheus
 ENTRYPOINT ["/usr/bin/prometheus"]
+"""
+_VLLM: Final = """FROM {python}
+RUN apt-get update -qq && apt-get install -qq --no-install-recommends \\
+      gcc libc6-dev python3-pip python3-setuptools python3-wheel >/dev/null \\
+ && install -d /usr/lib/python3/dist-packages/vllm && touch /usr/lib/python3/dist-packages/vllm/__init__.py
+ENTRYPOINT ["false"]
 """
 
 
@@ -67,14 +74,25 @@ def make_servers() -> list[str]:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     made = []
     for service, text in (("redis", _REDIS), ("prometheus", _PROMETHEUS)):
-        name = services[service]["image"]
-        made.append(name)
-        if has_image(name):
-            continue
-        with tempfile.TemporaryDirectory(prefix="inferq-stand-in-") as work:
-            Path(work, "Dockerfile").write_text(text.format(python=make_python()))
-            podman("build", "--quiet", "--label", f"{LABEL}={name}", "--tag", name, work)
+        made.append(services[service]["image"])
+        _make(made[-1], text)
     return made
+
+
+def make_vllm() -> str:
+    """Make the stand-in of vLLM's image under its name in Dockerfile.worker; returns it."""
+    (tag,) = re.findall(r"^ARG VLLM_TAG=(\S+)$", (ROOT / "Dockerfile.worker").read_text(), re.MULTILINE)
+    name = f"docker.io/vllm/vllm-openai:{tag}"
+    _make(name, _VLLM)
+    return name
+
+
+def _make(name: str, text: str) -> None:
+    if has_image(name):
+        return
+    with tempfile.TemporaryDirectory(prefix="inferq-stand-in-") as work:
+        Path(work, "Dockerfile").write_text(text.format(python=make_python()))
+        podman("build", "--quiet", "--label", f"{LABEL}={name}", "--tag", name, work)
 
 
 def remove() -> None:
