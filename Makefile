@@ -67,14 +67,14 @@ sbom: $(SUPPLY)/tools ## Write a bill of materials (CycloneDX) for each lock int
 	@for lock in $(LOCKS); do out=.inferq/sbom/$$(basename $$lock .txt).cdx.json; \
 	  $(SUPPLY)/bin/cyclonedx-py requirements $$lock --of JSON -o $$out && echo $$out; done
 
-images-check: $(VENV)/local $(SUPPLY)/tools ## Build the images with podman, on stand-ins for their bases, and run each
+images-check: $(VENV)/dev $(SUPPLY)/tools ## Build the images with podman, on stand-ins for their bases, and run each
 	@$(SUPPLY)/bin/hadolint Dockerfile.api Dockerfile.worker
 	@$(BIN)/python -m deploy.containers images
 
-compose-check: $(VENV)/local $(SUPPLY)/tools ## Run docker-compose.yml with podman, and kill it service by service
+compose-check: $(VENV)/dev $(SUPPLY)/tools ## Run docker-compose.yml with podman, and kill it service by service
 	@PATH=$(CURDIR)/$(SUPPLY)/bin:$$PATH $(BIN)/python -m deploy.containers compose
 
-containers-clean: ## Remove the stand-ins and what was built on them
+containers-clean: $(VENV)/dev ## Remove the stand-ins and what was built on them
 	@$(BIN)/python -m deploy.containers remove
 	rm -rf .inferq/containers
 

@@ -1,8 +1,9 @@
 """Stand-ins for images of registries, made from Debian's packages: where no registry can be reached.
 
 They have the names that Dockerfiles and docker-compose.yml use, so that both are used unchanged, and a label, so that
-they are known for what they are and go again. Images built on them inherit it. vLLM's has Python and a compiler as the real one,
-and of vLLM a name alone: enough to go through what is built on it, with the simulated engine. Grafana and Locust have none.
+they are known for what they are and go again. Images built on them inherit it. vLLM's has Python and a compiler as the
+real one, and of vLLM a name alone: enough to go through what is built on it, with the simulated engine. Grafana and
+Locust have none.
 """
 
 import re

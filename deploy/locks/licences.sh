@@ -16,7 +16,7 @@ is under the [MIT licence](../LICENSE). Versions and hashes: `deploy/locks/`.
 HEAD
 # Versions are in the locks; here they would change with every update.
 # shellcheck disable=SC2086
-pip-licenses --python "$python" --packages $names --no-version --format=csv | "$python" -c '
+pip-licenses --python "$python" --packages $names --no-version --with-system --format=csv | "$python" -c '
 import csv, sys
 rows = list(csv.reader(sys.stdin))[1:]
 print("| package | licence |\n|---|---|")
