@@ -7,6 +7,7 @@ from redis import Redis
 
 from api.metrics import ApiMetrics
 from api.waiters import Waiters
+from inferq.catalogue import Catalogue, Model
 from inferq.credentials import KeyRing
 from inferq.job_store import JobStore, ServiceLimits
 from inferq.queue import Bells, Ringer, make_celery
@@ -22,6 +23,9 @@ class Services:
     """The stores and clients of one API process."""
 
     settings: Settings
+    models: Catalogue
+    #: The model of a request that names none.
+    default_model: Model
     jobs: JobStore
     keys: KeyRing
     bells: Ringer
@@ -49,9 +53,11 @@ def make_services(settings: Settings, tracer: Tracer) -> Services:
         jobs=settings.max_jobs_in_flight,
     )
     redis, listening, cache = job_redis(settings), job_redis(settings), cache_redis(settings)
-    metrics = ApiMetrics(settings.public_model)
+    metrics = ApiMetrics(settings.catalogue.names)
     return Services(
         settings=settings,
+        models=settings.catalogue,
+        default_model=settings.served,
         metrics=metrics,
         tracer=tracer,
         jobs=JobStore(Scripts(redis), limits),

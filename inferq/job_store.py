@@ -61,6 +61,8 @@ class Submission:
     ttl_ms: int
     request_json: str
     stream: bool = False
+    #: Whether it is refused while no worker is ready.
+    must_be_served: bool = False
     start_ms: int | None = None
     total_ms: int | None = None
     metadata_json: str | None = None
@@ -100,8 +102,8 @@ class JobStore:
 
         Outcomes: unauthorized, limited (``rest``: policy), mismatch, repeat (job id), no_secret and disabled (of a
         webhook), hit (completion, now in ms),
-        absent, too_costly (limit in tokens), full (runs or tokens, ms until there is room or -1), late (ms to wait),
-        no_memory, accepted (the Job, bells to ring).
+        absent, unserved, too_costly (limit in tokens), full (runs or tokens, ms until there is room or -1), late (ms to
+        wait), no_memory, accepted (the Job, bells to ring).
         """
         answer = _answer(self._scripts("submit", *self._submit_arguments(caller, submission)))
         if answer.outcome != "accepted":
@@ -143,6 +145,7 @@ class JobStore:
             "idempotency": s.idempotency,
             "body": s.body,
             "trace": s.trace,
+            "served": s.must_be_served or None,
             "hook_url": s.hook_url,
             "hook_events": s.hook_events,
             "hook_output": s.hook_output,
