@@ -99,4 +99,3 @@ class EventStreams:
 def pieces_of(entries: Iterable[Any]) -> list[Piece]:
     """Read entries of a stream as a script replies them: {id, {t, text}}."""
     return [Piece.of((name, {fields[0]: fields[1]})) for name, fields in entries]
-
