@@ -141,7 +141,7 @@ class Following:
                 self._place = place
                 yield self._event("token", {"text": text})
             standing = self._streams.standing(self._follower)
-            if job.status is JobStatus.QUEUED and standing:
+            if standing and standing.position:
                 yield from self._status(_standing(job, standing))
             if text:
                 until = time.monotonic() + self._heartbeat_s
