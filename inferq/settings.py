@@ -52,8 +52,8 @@ class Settings(BaseSettings):
     max_queued_tokens: int = Field(100_000_000, ge=1)
     #: Seconds a finished job can be read.
     result_ttl: int = Field(86_400, ge=1, le=2_592_000)
-    #: Long-polls, event streams and WebSockets one API process holds open. More long-polls are answered at once, more of
-    #: the others refused.
+    #: Long-polls, event streams and WebSockets one API process holds open. Further long-polls are answered
+    #: at once, the others refused.
     max_waiters: int = Field(2000, ge=1, le=100_000)
     #: Seconds without an event after which a follower of a job is sent a sign of life.
     stream_heartbeat: float = Field(15.0, gt=0, le=300)
