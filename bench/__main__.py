@@ -12,8 +12,19 @@ from typing import Annotated, Any
 import typer
 
 from bench import (
-    fairness, latency, metrics, overload, scale, simulation, spike, streaming, tables, throughput, waiters, webhooks,
-)  # fmt: skip
+    fairness,
+    latency,
+    metrics,
+    overload,
+    scale,
+    simulation,
+    spike,
+    streaming,
+    tables,
+    throughput,
+    waiters,
+    webhooks,
+)
 from bench.machine import describe_machine
 from bench.processes import Children, children
 from deploy.local.child import ROOT
