@@ -72,7 +72,7 @@ class Following:
             if followed.job.status.is_terminal or self._follower.gone:
                 return
             waits = followed.job.status is JobStatus.QUEUED
-            self._streams.attach(self._follower, followed.run_id, self._place, waits=waits)
+            self._streams.attach(self._follower, followed.job.run_id, self._place, waits=waits)
             if len(followed.pieces) < MOST_PIECES:
                 yield from self._while_unchanged(followed.job)
             if self._follower.gone:

@@ -188,7 +188,6 @@ class JobStore:
         known = _pairs(run)
         followed = Followed(
             job=_shown(job_id, job, run, *rest),
-            run_id=_pairs(job)["run"],
             fence=int(known.get("fence", 0)),
             pieces=pieces_of(pieces),
         )
@@ -283,10 +282,9 @@ class JobStore:
 
 @dataclass(frozen=True, kw_only=True)
 class Followed:
-    """A job for whoever follows it: its run, the fence of that run's latest attempt, and what was asked of its text."""
+    """A job for whoever follows it: the fence of its run's latest attempt, and what was asked of that one's text."""
 
     job: Job
-    run_id: str
     fence: int
     pieces: "list[Piece]"
 
