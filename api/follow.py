@@ -10,8 +10,8 @@ import structlog
 from api.representations import error_body, queue_body, usage_body
 from api.streams import Follower, Streams
 from inferq.errors import StoreUnavailable
-from inferq.event_streams import MOST_PIECES, Place, Standing
-from inferq.job_store import Answer, Followed
+from inferq.event_streams import MOST_PIECES, Followed, Place, Standing
+from inferq.job_store import Answer
 from inferq.jobs import Job, JobStatus
 
 log = structlog.get_logger()

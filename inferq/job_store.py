@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from inferq.credentials import Credential
-from inferq.event_streams import MOST_PIECES, Piece, Place, pieces_of
+from inferq.event_streams import MOST_PIECES, Followed, Place, pieces_of
 from inferq.ids import new_id
 from inferq.jobs import Job
 from inferq.outbox import Delivery
@@ -278,15 +278,6 @@ class JobStore:
     @staticmethod
     def _caller(caller: Credential, limit: int, *, request: str) -> dict[str, str | int]:
         return {"key": caller.key_id, "digest": caller.digest, "limit": limit, "request": request}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Followed:
-    """A job for whoever follows it: the fence of its run's latest attempt, and what was asked of that one's text."""
-
-    job: Job
-    fence: int
-    pieces: "list[Piece]"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from inferq.event_streams import EventStreams, Piece, Place, Standing
-from inferq.job_store import Followed
+from inferq.event_streams import EventStreams, Followed, Piece, Place, Standing
 from inferq.jobs import JobStatus
 from inferq.keys import key
 from inferq.run_store import ClaimedRun
