@@ -55,7 +55,7 @@ def main(
     rounds: Rounds = 5,
     clients: Annotated[list[int] | None, typer.Option(help="Jobs in flight at once.")] = None,
     requests: Annotated[int, typer.Option(min=16, help="Requests of one latency measurement.")] = latency.HITS,
-    held_open: Annotated[int, typer.Option("--waiters", min=1, help="Long-polls held at once.")] = waiters.WAITERS,
+    held_open: Annotated[int, typer.Option("--waiters", min=1, help="Clients held at once.")] = waiters.WAITERS,
     only: Annotated[list[str] | None, typer.Option(help="Only these contestants, by name.")] = None,
     deepest: Annotated[int, typer.Option(min=100, help="Jobs waiting, at most.")] = scale.DEPTHS[-1],
     burst: Annotated[int, typer.Option(min=100, help="Requests of the spike.")] = spike.BURST,

@@ -60,16 +60,20 @@ def print_throughput(rows: list[throughput.Row]) -> None:
 
 
 def print_waiters(rows: list[waiters.Row]) -> None:
-    """Print what holding long-polls costs under each worker class."""
-    table = Table("worker class", "held", "MiB", "submit p50 ms", "while held", "p99", "all answered after s")
+    """Print what holding clients costs under each worker class."""
+    table = Table(
+        "worker class", "held", "MiB", "submit p50 ms", "p99", "while held p50", "p99", "x", "all know after s"
+    )
     for row in rows:
         table.add_row(
             row.worker_class,
             str(row.held),
             f"{row.mib:.0f}",
             f"{row.submit_p50_ms:.2f}",
+            f"{row.submit_p99_ms:.2f}",
             f"{row.submit_held_p50_ms:.2f}",
             f"{row.submit_held_p99_ms:.2f}",
+            f"{row.times:.1f}",
             f"{row.all_answered_s:.2f}",
         )
     console.print(table)
