@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from inferq.credentials import Credential
+from inferq.event_streams import MOST_PIECES, Followed, Place, pieces_of
 from inferq.ids import new_id
 from inferq.jobs import Job
 from inferq.outbox import Delivery
@@ -176,6 +177,24 @@ class JobStore:
         poll = _json({**self._caller(caller, self._limits.polls, request=request or new_id()), "job": job_id})
         answer = _answer(self._scripts("read", poll))
         return replace(answer, rest=(_shown(job_id, *answer.rest),)) if answer.outcome == "job" else answer
+
+    def follow(self, caller: Credential, job_id: str, after: Place, *, first: bool) -> Answer:
+        """Read a job, and what its running attempt has written after a place, as far as one call brings it.
+
+        Outcomes: unauthorized, limited, unknown, gone, job (``rest``: Followed). Only the ``first`` call is counted.
+        """
+        fields = self._poll(caller, job=job_id, **({"first": 1} if first else {}))
+        answer = _answer(self._scripts("follow", fields, str(after), MOST_PIECES))
+        if answer.outcome != "job":
+            return answer
+        job, run, *rest, pieces = answer.rest
+        known = _pairs(run)
+        followed = Followed(
+            job=_shown(job_id, job, run, *rest),
+            fence=int(known.get("fence", 0)),
+            pieces=pieces_of(pieces),
+        )
+        return replace(answer, rest=(followed,))
 
     def list(self, caller: Credential, *, status: str, after: str, count: int) -> Answer:
         """Outcomes: unauthorized, limited, jobs (``rest``: list of Job, cursor)."""

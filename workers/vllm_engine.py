@@ -5,7 +5,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -42,6 +42,8 @@ Returned = TypeVar("Returned")
 CPU_EXECUTOR: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 #: Ranks for which vLLM makes room; an adapter takes the next higher one.
 _RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
+#: Seconds for which the event loop is waited for when it is asked what has been written.
+TEXTS_S: Final = 5.0
 #: Seconds the engine may take to end before it is left to the guard.
 STOP_S: Final = 5.0
 
@@ -106,6 +108,23 @@ class VllmEngine:
             return {}
         states = llm.output_processor.request_states.copy().values()
         return {one.external_req_id: one.detokenizer.num_output_tokens() for one in states if one.detokenizer}
+
+    def texts(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """See :class:`workers.engine.Engine`.
+
+        Asked every few moments instead of having vLLM hand over each token: that would wake a coroutine for every token
+        of every run. On the loop, where no text is half-way through the search for stop strings.
+        """
+        return self._on_loop(self._texts(frozenset(run_ids))).result(TEXTS_S)
+
+    async def _texts(self, run_ids: frozenset[str]) -> dict[str, str]:
+        llm = self._llm
+        states = llm.output_processor.request_states.values() if llm else ()
+        return {
+            one.external_req_id: one.detokenizer.get_next_output_text(finished=False, delta=False)
+            for one in states
+            if one.external_req_id in run_ids and one.detokenizer
+        }
 
     @property
     def dead(self) -> bool:
