@@ -53,7 +53,7 @@ def fetch_wheels() -> None:
         "--dest",
         WHEELS,
     ]
-    source = ["--only-binary", ":all:", "--no-binary", "gunicorn-h1c", "--no-build-isolation"]
+    source = ["--only-binary", ":all:", "--no-binary", "gunicorn-h1c"]
     for lock in ("build.txt", "base.txt", "worker-cpu.txt", "worker-gpu.txt"):
         run(*download, *source, "-r", ROOT / "deploy" / "locks" / lock)
 
