@@ -23,10 +23,11 @@ lock() { # lock NAME PYTHON ARGUMENT...
   mv "$work/$name" "deploy/locks/$name"
 }
 
-lock build.txt 3.11.15 requirements-build.txt
-lock base.txt 3.11.15 requirements-base.txt requirements-image.txt
+# 3.11 is 3.11.0: what older ones need besides does no harm.
+lock build.txt 3.11 requirements-build.txt
+lock base.txt 3.11 requirements-base.txt requirements-image.txt
 # PyPI's torchvision and its kin are CUDA builds that break transformers beside the CPU's torch.
-lock worker-cpu.txt 3.11.15 "${torch[@]}" --no-emit-package torchvision --no-emit-package torchaudio \
+lock worker-cpu.txt 3.11 "${torch[@]}" --no-emit-package torchvision --no-emit-package torchaudio \
   --no-emit-package torchcodec requirements-cpu.txt requirements-image.txt
 "$uv" pip compile --quiet --no-header --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
   requirements.txt requirements-image.txt > "$work/gpu-all.txt"
