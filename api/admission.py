@@ -17,7 +17,7 @@ from api.preferences import CacheDirectives
 from api.schemas import JobRequest
 from api.services import Services
 from inferq.completion_cache import CachedCompletion, fingerprint
-from inferq.credentials import Credential
+from inferq.credentials import Caller
 from inferq.errors import StoreUnavailable
 from inferq.job_store import Answer, Submission
 from inferq.jobs import Job
@@ -67,7 +67,7 @@ class Admitted:
 
 def admit(
     services: Services,
-    caller: Credential,
+    caller: Caller,
     body: JobRequest,
     cache: CacheDirectives,
     job_id: str,
@@ -82,7 +82,7 @@ def admit(
 
 def _admit(
     services: Services,
-    caller: Credential,
+    caller: Caller,
     body: JobRequest,
     cache: CacheDirectives,
     job_id: str,
@@ -143,9 +143,7 @@ def _admit(
     return _decided(services, submission, answer, reading=reading)
 
 
-def _from_cache_server(
-    cache: "Redis", services: Services, caller: Credential, submission: Submission
-) -> Admitted | str:
+def _from_cache_server(cache: "Redis", services: Services, caller: Caller, submission: Submission) -> Admitted | str:
     """Look the request up when completions live on a Redis of their own, which no script of the jobs' Redis can see.
 
     Returns the answer; or the stored completion ("": none) where a record must be written.

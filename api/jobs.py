@@ -13,7 +13,7 @@ from api.preferences import CacheDirectives, idempotency_key, wait_of
 from api.representations import age_s, cached_body, etag, job_body
 from api.schemas import Body, JobRequest, parse_body
 from api.services import Services, services
-from inferq.credentials import Credential
+from inferq.credentials import Caller
 from inferq.ids import is_id, new_id
 from inferq.jobs import Job, JobStatus
 
@@ -114,7 +114,7 @@ def list_jobs() -> Response:
     return jsonify({"object": "list", "data": [job_body(job) for job in found], "next_cursor": following or None})
 
 
-def validated(svc: Services, caller: Credential, model: type[Body], call: Request) -> Body:
+def validated(svc: Services, caller: Caller, model: type[Body], call: Request) -> Body:
     """Parse the body; a caller without a valid key hears 401 and not what is wrong with the body."""
     try:
         return parse_body(call, model)
@@ -123,7 +123,7 @@ def validated(svc: Services, caller: Credential, model: type[Body], call: Reques
         raise
 
 
-def submit(svc: Services, caller: Credential, body: JobRequest, wait_s: int, call: Request) -> Admitted:
+def submit(svc: Services, caller: Caller, body: JobRequest, wait_s: int, call: Request) -> Admitted:
     """Admit ``body``; with ``wait_s`` wait for its end. What is returned has a job or a completion."""
     job_id, directives, repeatable = new_id(), CacheDirectives.of(call), idempotency_key(call)
     if not wait_s:
@@ -147,7 +147,7 @@ def submit(svc: Services, caller: Credential, body: JobRequest, wait_s: int, cal
     return replace(admitted, job=job)
 
 
-def _ended(svc: Services, caller: Credential, job_id: str, changed: Event, poll: str, until: float) -> Job:
+def _ended(svc: Services, caller: Caller, job_id: str, changed: Event, poll: str, until: float) -> Job:
     """Return the job once it has ended, or as it is at ``until``."""
     while (left := until - time.monotonic()) > 0:
         changed.wait(left)
@@ -158,7 +158,7 @@ def _ended(svc: Services, caller: Credential, job_id: str, changed: Event, poll:
     return _read(svc, caller, job_id, poll)
 
 
-def wait_for_change(svc: Services, caller: Credential, job_id: str, seen: str | None, wait_s: int) -> Job:
+def wait_for_change(svc: Services, caller: Caller, job_id: str, seen: str | None, wait_s: int) -> Job:
     """Read a job, held until its tag differs from ``seen`` (None: from what it is now), at most ``wait_s`` seconds."""
     poll = new_id()
     job = _read(svc, caller, job_id, poll)
@@ -177,7 +177,7 @@ def wait_for_change(svc: Services, caller: Credential, job_id: str, seen: str | 
     return job
 
 
-def _read(svc: Services, caller: Credential, job_id: str, poll: str) -> Job:
+def _read(svc: Services, caller: Caller, job_id: str, poll: str) -> Job:
     job: Job = accept(svc.jobs.read(caller, job_id, request=poll)).rest[0]
     return job
 

@@ -6,6 +6,7 @@ from flask import Flask, current_app
 from redis import Redis
 
 from api.metrics import ApiMetrics
+from api.tokens import TokenVerifier
 from api.waiters import Waiters
 from inferq.credentials import KeyRing
 from inferq.job_store import JobStore, ServiceLimits
@@ -23,6 +24,7 @@ class Services:
     settings: Settings
     jobs: JobStore
     keys: KeyRing
+    tokens: TokenVerifier | None
     bells: Ringer
     waiters: Waiters
     addresses: AddressRules
@@ -38,7 +40,7 @@ class Services:
 
 
 def make_services(settings: Settings) -> Services:
-    """Connect nothing yet: clients connect on first use, after gunicorn has forked."""
+    """Connect nothing yet: clients connect on first use, after gunicorn has forked. Raises ConfigurationError."""
     limits = ServiceLimits(
         requests=settings.rate_limit,
         polls=settings.poll_rate_limit,
@@ -52,6 +54,7 @@ def make_services(settings: Settings) -> Services:
         metrics=metrics,
         jobs=JobStore(Scripts(redis), limits),
         keys=KeyRing(redis),
+        tokens=TokenVerifier.of(settings),
         bells=Ringer(Bells(make_celery(settings)), metrics.rung),
         waiters=Waiters(listening, settings.max_waiters, metrics.waits),
         addresses=AddressRules(settings),
