@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from flask import Response, after_this_request
+from flask import Response, after_this_request, g
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -77,6 +77,7 @@ def admit(
     admitted = _admit(services, caller, body, cache, job_id, idempotency_key)
     asked = "fwd=request" not in admitted.cache_status
     services.metrics.admitted(body.priority, admitted.decision, asked, admitted.age_s)
+    g.admitted = admitted  # for the request's line in the log
     return admitted
 
 
@@ -88,7 +89,7 @@ def _admit(
     job_id: str,
     idempotency_key: str | None,
 ) -> Admitted:
-    settings = services.settings
+    settings, call = services.settings, g._get_current_object()  # a proxy looks itself up at every use
     model = _model(settings.public_model, body)
     caching = settings.cache_policy == "all" or (settings.cache_policy == "deterministic" and body.deterministic)
     reading = caching and not cache.no_cache
@@ -115,6 +116,8 @@ def _admit(
         start_ms=_ms(body.deadline.start_within_s if body.deadline else None),
         total_ms=_ms(body.deadline.total_s if body.deadline else None),
         metadata_json=json.dumps(body.metadata) if body.metadata else None,
+        request_id=call.request_id,
+        trace=call.carrier,
     )
     if idempotency_key is not None:
         submission = replace(

@@ -14,6 +14,7 @@ from inferq.queue import Bells, Ringer, make_celery
 from inferq.redis_client import cache_redis, job_redis
 from inferq.scripts import Scripts
 from inferq.settings import Settings
+from inferq.tracing import Tracer
 from inferq.webhooks import AddressRules
 
 
@@ -29,17 +30,19 @@ class Services:
     waiters: Waiters
     addresses: AddressRules
     metrics: ApiMetrics
+    tracer: Tracer
     cache: "Redis | None"
     connected: "tuple[Redis, ...]"
 
     def close(self) -> None:
         """Wait for nobody any more and close every connection."""
         self.waiters.close()
+        self.tracer.close()
         for client in self.connected:
             client.close()
 
 
-def make_services(settings: Settings) -> Services:
+def make_services(settings: Settings, tracer: Tracer) -> Services:
     """Connect nothing yet: clients connect on first use, after gunicorn has forked. Raises ConfigurationError."""
     limits = ServiceLimits(
         requests=settings.rate_limit,
@@ -52,6 +55,7 @@ def make_services(settings: Settings) -> Services:
     return Services(
         settings=settings,
         metrics=metrics,
+        tracer=tracer,
         jobs=JobStore(Scripts(redis), limits),
         keys=KeyRing(redis),
         tokens=TokenVerifier.of(settings),

@@ -71,6 +71,9 @@ class Submission:
     hook_url: str | None = None
     hook_events: str | None = None
     hook_output: bool | None = None
+    #: Of the call: its X-Request-ID, and the trace it is part of (``inferq.tracing.carrier_of``).
+    request_id: str = ""
+    trace: str | None = None
     #: The completion, when it was found on a cache server of its own.
     completion_json: str = ""
 
@@ -131,6 +134,7 @@ class JobStore:
             "max_tokens": s.max_tokens,
             "ttl_ms": s.ttl_ms,
             "stream": s.stream,
+            "request_id": s.request_id,
         }
         optional = {
             "start_ms": s.start_ms,
@@ -138,6 +142,7 @@ class JobStore:
             "metadata": s.metadata_json,
             "idempotency": s.idempotency,
             "body": s.body,
+            "trace": s.trace,
             "hook_url": s.hook_url,
             "hook_events": s.hook_events,
             "hook_output": s.hook_output,
@@ -226,12 +231,15 @@ class JobStore:
         """
         return _delivered(self._scripts("deliveries", self._poll(caller, job=job_id, again=delivery_id)))
 
-    def ping(self, caller: Caller, delivery_id: str, url: str) -> Answer:
+    def ping(
+        self, caller: Caller, delivery_id: str, url: str, *, request_id: str = "", trace: str | None = None
+    ) -> Answer:
         """Send a test event.
 
         Outcomes: unauthorized, limited, no_secret, no_memory, deliveries (``rest``: list of it alone).
         """
         fields = {**self._caller(caller, self._limits.requests, request=delivery_id), "id": delivery_id, "url": url}
+        fields |= {"request_id": request_id} | ({"trace": trace} if trace else {})
         return _delivered(self._scripts("ping", _json(fields)))
 
     def ping_result(self, caller: Caller, delivery_id: str) -> Answer:

@@ -28,6 +28,10 @@ class ClaimedRun:
     store: bool
     #: Runs of the engine that waited still when this one was claimed.
     left: int
+    #: Since it came, in ms; and of the call that opened it, its X-Request-ID and its trace.
+    waited_ms: int
+    request_id: str | None
+    trace: str | None
     request_json: str = field(repr=False)
 
 
@@ -56,7 +60,7 @@ class RunStore:
         reply = self._scripts("claim", self.engine, self.worker, token, self._lease_ms)
         if reply[0] == "none":
             return None, 0
-        _, run, fence, attempt, request, model, fp, scope, store, bells, left = reply
+        _, run, fence, attempt, request, model, fp, scope, store, bells, left, *origin = reply
         claimed = ClaimedRun(
             id=run,
             fence=fence,
@@ -66,6 +70,9 @@ class RunStore:
             scope=scope,
             store=bool(store),
             left=left,
+            waited_ms=origin[0],
+            request_id=origin[1],
+            trace=origin[2],
             request_json=request,
         )
         return claimed, bells

@@ -1,5 +1,6 @@
 """The settings of every inferq process. The only module that reads the environment."""
 
+import importlib.util
 import os
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -133,8 +134,11 @@ class Settings(BaseSettings):
     #: The claims that name the tenant, and tighten its limits.
     jwt_tenant_claim: str = Field("tenant", min_length=1)
     jwt_limits_claim: str = Field("limits", min_length=1)
-    #: How log lines look.
+    #: How log lines look, and from which level on they are written: each request and attempt is one at info.
     log_format: Literal["console", "json"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: Whether spans are sent to a collector, by OTLP over HTTP; where to is said by OpenTelemetry's own variables.
+    tracing: Literal["off", "otlp"] = "off"
 
     @field_validator("redis_url", "cache_redis_url")
     @classmethod
@@ -160,6 +164,14 @@ class Settings(BaseSettings):
             len(token) < 16 or not token.isascii() or any(not one.isprintable() or one == " " for one in token)
         ):
             raise ValueError("must be 16 or more printable ASCII characters without spaces")
+        return value
+
+    @field_validator("tracing")
+    @classmethod
+    def _installed(cls, value: str) -> str:
+        names = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+        if value == "otlp" and not all(_is_installed(name) for name in names):
+            raise ValueError("otlp needs `pip install -r requirements-tracing.txt`")
         return value
 
     @field_validator("webhook_ports")
@@ -271,6 +283,13 @@ class Settings(BaseSettings):
     def separate_cache(self) -> bool:
         """Whether completions live on another server than jobs."""
         return self.cache_redis_url != self.redis_url
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _listed(value: str) -> list[str]:

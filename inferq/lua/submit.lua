@@ -3,7 +3,8 @@
 -- ARGV 1: JSON {key, digest or token, request, limit, polls, tokens, jobs (limits of the service), job, run, engine, model,
 --               priority, cost, reads, fp, scope, read, store, share, only, cache, max_depth, max_tokens, ttl_ms, start_ms,
 --               total_ms, stream, metadata, idempotency (digest of the key), body (digest of the whole body),
---               hook_url, hook_events (names with spaces between), hook_output}
+--               hook_url, hook_events (names with spaces between), hook_output, request_id (X-Request-ID of the call),
+--               trace (its W3C trace context, as JSON)}
 --      2: the request as the engine will get it (JSON, opaque here)
 --      3: a completion that was found on the cache's own server, or ""
 -- Keys:  job tenant_jobs idempotency deadlines retention run request output members sharing engines engine
@@ -60,7 +61,7 @@ if again then return accepted(math.min(1, bells(a.engine))) end
 local f = {engine = a.engine, tenant = who.tenant, key = who.key, model = a.model, priority = priority_of(who, a.priority),
   cost = a.cost, reads = a.reads, fp = a.fp, scope = scope, ttl_ms = a.ttl_ms,
   store = a.store and 1 or 0, stream = a.stream and 1 or 0, share = a.share and 1 or 0, cache = a.cache,
-  metadata = a.metadata, idempotency = a.idempotency,
+  metadata = a.metadata, idempotency = a.idempotency, request_id = a.request_id, trace = a.trace,
   hook_url = a.hook_url, hook_events = a.hook_events, hook_output = a.hook_output and 1 or nil}
 
 -- What is written for every accepted job: its deadlines, and the Idempotency-Key it answers to.

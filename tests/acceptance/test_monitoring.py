@@ -126,6 +126,17 @@ def test_logs_say_nothing_of_prompts_answers_and_secrets(seen: Seen) -> None:
         assert not [planted for planted in seen.planted() if planted in text], name
 
 
+def test_every_line_of_ours_and_of_vllm_is_json(seen: Seen) -> None:
+    ours = {name: text for name, text in seen.logs.items() if name.startswith(("api-", "app-", "keeper-"))}
+    assert len(ours) == 6
+    for name, text in ours.items():
+        for line in text.splitlines():
+            assert line.startswith("{"), f"{name}: {line}"
+            assert {"timestamp", "level", "event"} <= set(json.loads(line)), name
+    real = [json.loads(line) for line in ours["app-demo-mistral.log"].splitlines()]
+    assert any(line.get("process", "").startswith("EngineCore") for line in real)
+
+
 def test_nothing_that_is_exported_or_shown_says_anything_of_them(seen: Seen) -> None:
     real, simulated = seen.showcase.real, seen.showcase.simulated
     token = {"Authorization": f"Bearer {real.metrics_token.get_secret_value()}"}
