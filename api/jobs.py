@@ -7,6 +7,7 @@ from threading import Event
 from flask import Blueprint, Request, Response, g, jsonify, request
 
 from api.admission import Admitted, admit
+from api.answers import JobList
 from api.callers import accept, caller_of
 from api.errors import Problem
 from api.preferences import CacheDirectives, idempotency_key, wait_of
@@ -117,7 +118,8 @@ def list_jobs() -> Response:
         raise _bad_query("cursor", "must be the next_cursor of an earlier answer")
     answer = accept(svc.jobs.list(caller, status=status, after=cursor, count=int(limit)))
     found, following = answer.rest
-    return jsonify({"object": "list", "data": [job_body(job) for job in found], "next_cursor": following or None})
+    page: JobList = {"object": "list", "data": [job_body(job) for job in found], "next_cursor": following or None}
+    return jsonify(page)
 
 
 def validated(svc: Services, caller: Caller, model: type[Body], call: Request) -> Body:

@@ -1,10 +1,10 @@
 """What operators, probes and curious clients ask: queue, health, readiness."""
 
 import hmac
-from dataclasses import asdict
 
 from flask import Blueprint, Response, jsonify, request
 
+from api.answers import EngineBody, HealthBody, QueueBody, ReadyBody, TenantUsageBody, WaitingBody
 from api.callers import accept, caller_of
 from api.errors import STORE_RETRY_AFTER, Problem, unauthorized
 from api.services import services
@@ -21,7 +21,8 @@ def queue() -> Response:
     svc = services()
     answer = accept(svc.jobs.overview(caller_of(request)))
     engines, running, _ = answer.rest
-    return jsonify({"object": "queue", "running": running, "engines": [_engine(engine) for engine in engines]})
+    found: QueueBody = {"object": "queue", "running": running, "engines": [_engine(engine) for engine in engines]}
+    return jsonify(found)
 
 
 @blueprint.get("/v1/usage")
@@ -32,8 +33,18 @@ def usage() -> Response:
         message = f"must be a whole number from 1 to {USAGE_DAYS}"
         raise Problem(422, "invalid-request", f"days: {message}", errors=[{"field": "days", "message": message}])
     answer = accept(services().jobs.usage(caller_of(request), int(days)))
-    found: TenantUsage = answer.rest[0]
-    return jsonify({"object": "usage", **asdict(found)})
+    used: TenantUsage = answer.rest[0]
+    found: TenantUsageBody = {
+        "object": "usage",
+        "tenant": used.tenant,
+        "weight": used.weight,
+        "max_priority": used.max_priority,
+        "limits": used.limits,
+        "in_flight": used.in_flight,
+        "waiting": _by_priority(used.waiting),
+        "days": used.days,
+    }
+    return jsonify(found)
 
 
 @blueprint.get("/health")
@@ -45,13 +56,19 @@ def health() -> Response:
     try:
         engines, _, full = services().jobs.overview(None).rest
     except StoreUnavailable:
-        answer = jsonify({"status": "unavailable", "parts": {"store": "unavailable", "workers": "unknown"}})
+        unknown: HealthBody = {"status": "unavailable", "parts": {"store": "unavailable", "workers": "unknown"}}
+        answer = jsonify(unknown)
         answer.status_code = 503
         answer.headers["Retry-After"] = str(STORE_RETRY_AFTER)
         return answer
-    workers = "ready" if any(engine.slots for engine in engines) else "none ready"
-    status, store = ("degraded", "full") if full else ("ok", "ok")
-    return jsonify({"status": status, "parts": {"store": store, "workers": workers}})
+    known: HealthBody = {
+        "status": "degraded" if full else "ok",
+        "parts": {
+            "store": "full" if full else "ok",
+            "workers": "ready" if any(engine.slots for engine in engines) else "none ready",
+        },
+    }
+    return jsonify(known)
 
 
 @blueprint.get("/readyz")
@@ -62,7 +79,8 @@ def readyz() -> Response:
     except StoreUnavailable:
         engines = []
     ready = any(engine.slots for engine in engines)
-    answer = jsonify({"ready": ready, "engines": [_engine(engine) for engine in engines]})
+    found: ReadyBody = {"ready": ready, "engines": [_engine(engine) for engine in engines]}
+    answer = jsonify(found)
     answer.status_code = 200 if ready else 503
     return answer
 
@@ -81,11 +99,15 @@ def metrics() -> Response:
     return Response(body, content_type=content_type)
 
 
-def _engine(engine: EngineState) -> dict[str, object]:
+def _by_priority(waiting: dict[str, int]) -> WaitingBody:
+    return {"high": waiting["high"], "normal": waiting["normal"], "low": waiting["low"]}
+
+
+def _engine(engine: EngineState) -> EngineBody:
     return {
         "engine": engine.engine,
         "depth": engine.depth,
-        "waiting": engine.waiting,
+        "waiting": _by_priority(engine.waiting),
         "queued_tokens": engine.tokens,
         "predicted_wait_s": None if engine.wait_ms is None else engine.wait_ms / 1000,
         "oldest_s": engine.oldest_s,

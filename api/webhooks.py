@@ -5,6 +5,7 @@ import time
 from flask import Blueprint, Response, g, jsonify, request
 
 from api.admission import checked_address, webhook_refusal
+from api.answers import DeliveryList, SecretBody
 from api.callers import accept, caller_of
 from api.errors import Problem
 from api.jobs import checked, validated
@@ -25,7 +26,8 @@ PING_SLACK = 5.0
 def list_deliveries(job_id: str) -> Response:
     """List what a job's receiver has been told, each with all attempts."""
     answer = accept(services().jobs.deliveries(caller_of(request), checked(job_id)))
-    return jsonify({"object": "list", "data": [delivery_body(one) for one in answer.rest[0]]})
+    found: DeliveryList = {"object": "list", "data": [delivery_body(one) for one in answer.rest[0]]}
+    return jsonify(found)
 
 
 @blueprint.post("/v1/jobs/<job_id>/deliveries/<delivery_id>/redeliver")
@@ -80,4 +82,5 @@ def rotate() -> Response:
     body = validated(svc, caller, RotateRequest, request)
     secret = new_secret()
     (old_end,) = accept(svc.jobs.rotate_secret(caller, secret, body.keep_old_s * 1000)).rest
-    return jsonify({"object": "webhook_secret", "secret": secret, "old_secrets_end_at": instant(old_end)})
+    made: SecretBody = {"object": "webhook_secret", "secret": secret, "old_secrets_end_at": instant(old_end)}
+    return jsonify(made)
