@@ -21,7 +21,7 @@ from api.answers import (
     SecretBody,
     TenantUsageBody,
 )
-from api.examples import CHAT, DATED, JSON_ANSWER, PLAIN, TOLD
+from api.examples import CHAT, DATED, JOB, JSON_ANSWER, PLAIN, QUEUED, TOLD
 from api.schemas import InferRequest, JobRequest, PingRequest, RotateRequest
 from inferq.requests import Strict
 
@@ -37,6 +37,7 @@ class Answer:
     body: Any = None
     headers: tuple[str, ...] = ()
     media: str = "application/json"
+    example: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ _SUBMIT_PROBLEMS: Final[Problems] = {
 _JOB_PROBLEMS: Final[Problems] = {404: ("not-found",), 410: ("gone",)}
 _LATER: Final = ("Location", "Retry-After", "Cache-Status", "Idempotency-Replayed?", "Preference-Applied?")
 
+_READ: Final = ("ETag", "Retry-After?", "Preference-Applied?")
 _AS_BEFORE: Final = Answer(means="As before.", headers=("ETag",))
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -88,9 +90,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
                   "a deadline": DATED},
         takes=("Prefer (submit)", "Idempotency-Key", "Cache-Control"),
         answers={
-            202: Answer(means="Accepted.", body=JobBody, headers=(*_LATER, "Age?")),
+            202: Answer(means="Accepted.", body=JobBody, example=QUEUED, headers=(*_LATER, "Age?")),
             200: Answer(
-                means="The answer was cached, or came within the wait.", body=JobBody,
+                means="The answer was cached, or came within the wait.", body=JobBody, example=JOB,
                 headers=("Location?", "Cache-Status", "Age?", "Idempotency-Replayed?", "Preference-Applied?"),
             ),
         },
@@ -112,8 +114,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         detail="With `Prefer: wait` it is held until status or attempt differ from `If-None-Match`, or from now.",
         takes=("Prefer (read)", "If-None-Match"),
         answers={
-            200: Answer(means="The job.", body=JobBody, headers=("ETag", "Retry-After?", "Preference-Applied?")),
-            304: Answer(means="As before.", headers=("ETag", "Retry-After?", "Preference-Applied?")),
+            200: Answer(means="The job.", body=JobBody, example=JOB, headers=_READ),
+            304: Answer(means="As before.", headers=_READ),
         },
         problems=_JOB_PROBLEMS,
     ),

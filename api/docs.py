@@ -13,7 +13,7 @@ blueprint = Blueprint("docs", __name__)
 
 #: What the page may load: its own files, and answers of this API. Swagger UI gives elements styles of their own.
 _POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _TYPES: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"}

@@ -66,3 +66,16 @@ JOB: Final[dict[str, Any]] = {
         "cancel": "/v1/jobs/01a20a0d-5622-7cb3-a198-596cd62f6c30/cancel",
     },
 }
+
+QUEUED: Final[dict[str, Any]] = JOB | {
+    "status": "queued",
+    "terminal": False,
+    "attempt": 0,
+    "queue": {"position": 3, "eta_s": 1.2},
+    "output": None,
+    "usage": None,
+    "metrics": {"queue_s": None, "ttft_s": None, "run_s": None, "total_s": None},
+    "started_at": None,
+    "completed_at": None,
+    "expires_at": None,
+}

@@ -8,7 +8,6 @@ from pydantic import TypeAdapter
 
 from api.answers import JobBody, ProblemBody
 from api.catalogue import OPERATIONS, Answer, Operation
-from api.examples import JOB
 from api.jobs import MOST_READ_WAIT, MOST_SUBMIT_WAIT
 from inferq import __version__
 from inferq.jobs import JobStatus
@@ -145,7 +144,6 @@ def document() -> dict[str, Any]:
         paths.setdefault(path, {})[method.lower()] = _operation(path, operation, shapes)
     return {
         "openapi": "3.1.0",
-        "jsonSchemaDialect": "https://spec.openapis.org/oas/3.1/dialect/base",
         "info": {"title": "inferq", "version": __version__, "description": _ABOUT, "license": {"name": "MIT"}},
         "tags": [
             {"name": "jobs", "description": "Submit, read, cancel, erase."},
@@ -233,7 +231,7 @@ def _responses(
 
 def _content(answer: Answer, shapes: Mapping[str, Any]) -> dict[str, Any]:
     said = {"schema": shapes[str(answer.body)]}
-    return said | {"example": JOB} if answer.body is JobBody else said
+    return said | {"example": dict(answer.example)} if answer.example else said
 
 
 def _links(operation: Operation, pointer: str) -> dict[str, Any]:
