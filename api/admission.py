@@ -11,7 +11,7 @@ from flask import Response, after_this_request, g
 from redis import Redis
 from redis.exceptions import RedisError
 
-from api.callers import accept
+from api.callers import accept, for_callers
 from api.errors import Problem, busy
 from api.preferences import CacheDirectives
 from api.schemas import JobRequest
@@ -90,7 +90,11 @@ def _admit(
     idempotency_key: str | None,
 ) -> Admitted:
     settings, call = services.settings, g._get_current_object()  # a proxy looks itself up at every use
-    model = _model(settings.public_model, body)
+    try:
+        model = _model(settings.public_model, body)
+        hook_url = checked_address(services, body.webhook.url, "webhook.url") if body.webhook else None
+    except Problem as problem:
+        raise for_callers(caller, problem) from None
     caching = settings.cache_policy == "all" or (settings.cache_policy == "deterministic" and body.deterministic)
     reading = caching and not cache.no_cache
     submission = Submission(
@@ -128,7 +132,7 @@ def _admit(
     if body.webhook is not None:
         submission = replace(
             submission,
-            hook_url=checked_address(services, body.webhook.url, "webhook.url"),
+            hook_url=hook_url,
             hook_events=" ".join(sorted(set(body.webhook.events))),
             hook_output=body.webhook.include_output,
         )

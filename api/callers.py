@@ -8,6 +8,7 @@ from flask import Request, g
 from api.errors import Problem, busy, unauthorized
 from api.services import services
 from inferq.credentials import Caller, Credential
+from inferq.ids import new_id
 from inferq.job_store import Answer, RateState
 
 #: The policy that bounds jobs in flight; the others are windows of a minute.
@@ -38,6 +39,12 @@ def caller_of(request: Request) -> Caller:
     if bearer and tokens is not None:
         return tokens.verify(presented.strip())
     raise unauthorized("The API key is malformed; it looks like iq_<id>_<secret>.")
+
+
+def for_callers(caller: Caller, problem: Problem) -> Problem:
+    """Return ``problem``, found before anybody asked who calls; a stranger hears 401 instead, by raising it."""
+    accept(services().jobs.identify(caller, request=new_id(), window="polls"))
+    return problem
 
 
 def accept(answer: Answer) -> Answer:

@@ -25,7 +25,7 @@ def infer() -> Response:
     """Answer from the cache or within ``Prefer: wait`` with 200, else 202 with the job to ask for."""
     began = time.monotonic()
     svc, caller = services(), caller_of(request)
-    simple = validated(svc, caller, InferRequest, request)
+    simple = validated(caller, InferRequest, request)
     wait_s = wait_of(request, MOST_SUBMIT_WAIT)
     body = JobRequest(prompt=simple.prompt, max_tokens=simple.max_tokens)
     admitted = submit(svc, caller, body, wait_s, request)

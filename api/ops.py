@@ -5,7 +5,7 @@ import hmac
 from flask import Blueprint, Response, jsonify, request
 
 from api.answers import EngineBody, HealthBody, QueueBody, ReadyBody, TenantUsageBody, WaitingBody
-from api.callers import accept, caller_of
+from api.callers import accept, caller_of, for_callers
 from api.errors import STORE_RETRY_AFTER, Problem, unauthorized
 from api.services import services
 from inferq.errors import StoreUnavailable
@@ -28,11 +28,12 @@ def queue() -> Response:
 @blueprint.get("/v1/usage")
 def usage() -> Response:
     """The tenant's weight and limits, what it has in flight, and its jobs and tokens by day."""
-    days = request.args.get("days", "30")
+    caller, days = caller_of(request), request.args.get("days", "30")
     if not days.isascii() or not days.isdigit() or len(days) > 3 or not 1 <= int(days) <= USAGE_DAYS:
         message = f"must be a whole number from 1 to {USAGE_DAYS}"
-        raise Problem(422, "invalid-request", f"days: {message}", errors=[{"field": "days", "message": message}])
-    answer = accept(services().jobs.usage(caller_of(request), int(days)))
+        wrong = Problem(422, "invalid-request", f"days: {message}", errors=[{"field": "days", "message": message}])
+        raise for_callers(caller, wrong)
+    answer = accept(services().jobs.usage(caller, int(days)))
     used: TenantUsage = answer.rest[0]
     found: TenantUsageBody = {
         "object": "usage",

@@ -144,7 +144,7 @@ def test_examples_work(described: Any, headers: dict[str, str], server: RedisSer
 def test_strangers_are_refused(described: Any, route: str) -> None:
     method, path = route.split(" ")
 
-    @hypothesis_settings(max_examples=2, **CALLS)
+    @hypothesis_settings(max_examples=3, **CALLS)
     @given(case=described[path][method].as_strategy())
     def call(case: schemathesis.Case) -> None:
         answer = case.call_and_validate(headers={"X-API-Key": "iq_nobody_12345678", "Authorization": ""}, checks=CHECKS)
