@@ -16,6 +16,7 @@ from api.errors import Problem, busy
 from api.preferences import CacheDirectives
 from api.schemas import JobRequest
 from api.services import Services
+from inferq.catalogue import Model
 from inferq.completion_cache import CachedCompletion, fingerprint
 from inferq.credentials import Caller
 from inferq.errors import StoreUnavailable
@@ -26,6 +27,8 @@ from inferq.webhooks import BadAddress
 
 log = structlog.get_logger()
 
+#: Seconds after which a caller may look again for a worker: about as long as one takes to load a model.
+UNSERVED_RETRY_AFTER = 30
 #: ``Cache-Status`` of an answer from the cache.
 HIT = "inferq; hit"
 
@@ -74,9 +77,14 @@ def admit(
     idempotency_key: str | None = None,
 ) -> Admitted:
     """Admit ``body`` as job ``job_id`` or answer it from the cache; raises Problem 401, 404, 422, 429, 503 or 504."""
-    admitted = _admit(services, caller, body, cache, job_id, idempotency_key)
+    try:
+        model = _model(services, body)
+        hook_url = checked_address(services, body.webhook.url, "webhook.url") if body.webhook else None
+    except Problem as problem:
+        raise for_callers(caller, problem) from None
+    admitted = _admit(services, caller, body, model, hook_url, cache, job_id, idempotency_key)
     asked = "fwd=request" not in admitted.cache_status
-    services.metrics.admitted(body.priority, admitted.decision, asked, admitted.age_s)
+    services.metrics.admitted(model.name, body.priority, admitted.decision, asked, admitted.age_s)
     g.admitted = admitted  # for the request's line in the log
     return admitted
 
@@ -85,28 +93,26 @@ def _admit(
     services: Services,
     caller: Caller,
     body: JobRequest,
+    model: Model,
+    hook_url: str | None,
     cache: CacheDirectives,
     job_id: str,
     idempotency_key: str | None,
 ) -> Admitted:
     settings, call = services.settings, g._get_current_object()  # a proxy looks itself up at every use
-    try:
-        model = _model(settings.public_model, body)
-        hook_url = checked_address(services, body.webhook.url, "webhook.url") if body.webhook else None
-    except Problem as problem:
-        raise for_callers(caller, problem) from None
     caching = settings.cache_policy == "all" or (settings.cache_policy == "deterministic" and body.deterministic)
     reading = caching and not cache.no_cache
     submission = Submission(
         job_id=job_id,
         run_id=job_id,  # a run is named after the job that opened it, so logs can be searched for either
-        engine=settings.engine_queue,
-        model=model,
+        engine=model.engine,
+        model=model.name,
+        must_be_served=settings.without_worker == "refuse",
         priority=body.priority,
         # No run can be longer than the model's context, whatever was asked for.
         cost=min(body.cost, settings.max_model_len),
         prompt_tokens=min(body.estimated_prompt_tokens, settings.max_model_len),
-        fingerprint=fingerprint(body, settings.model_name),
+        fingerprint=fingerprint(body, model.source),
         scope=settings.cache_scope,
         read_cache=reading and services.cache is None,
         store=caching and not cache.no_store,
@@ -120,6 +126,7 @@ def _admit(
         start_ms=_ms(body.deadline.start_within_s if body.deadline else None),
         total_ms=_ms(body.deadline.total_s if body.deadline else None),
         metadata_json=json.dumps(body.metadata) if body.metadata else None,
+        stream=body.stream,
         request_id=call.request_id,
         trace=call.carrier,
     )
@@ -244,6 +251,14 @@ def _refusal(submission: Submission, answer: Answer, forwarded: str) -> Problem:
                 (wait_ms - within_ms) / 1000,
                 "late",
             )
+        case "unserved", _:
+            return Problem(
+                503,
+                "model-not-ready",
+                f"No worker serves {submission.model} at the moment; try again in {UNSERVED_RETRY_AFTER} s.",
+                headers={"Retry-After": str(UNSERVED_RETRY_AFTER)},
+                reason="unserved",
+            )
         case "full", (what, wait_ms):
             # When a tenth of what waits has been worked off there is room, and not only for the quickest.
             return busy(f"As many {what} wait already as the queue may hold.", wait_ms / 10_000, f"{what}_full")
@@ -273,22 +288,32 @@ def webhook_refusal(outcome: str, field: str) -> Problem:
 
 def _repeatable(body: JobRequest) -> dict[str, Any]:
     """Return what makes a body the same as another; a field that came later counts only when it is used."""
-    return body.model_dump(mode="json", exclude=None if body.webhook else {"webhook"})
+    unused = {name for name in ("webhook", "stream") if not getattr(body, name)}
+    return body.model_dump(mode="json", exclude=unused)
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _model(served: str, body: JobRequest) -> str:
-    if body.model not in ("", served):
+def _model(services: Services, body: JobRequest) -> Model:
+    if not body.model:
+        return services.default_model
+    model = services.models.find(body.model)
+    if model is None:
+        served = ", ".join(services.models.names)
         raise Problem(
             404,
             "model-not-found",
             f"model: this service has no such model; it serves {served}.",
-            errors=[{"field": "model", "message": f"must be {served}"}],
+            errors=[
+                {
+                    "field": "model",
+                    "message": f"must be {served}" if len(services.models) == 1 else f"must be one of {served}",
+                }
+            ],
         )
-    return served
+    return model
 
 
 def _ms(seconds: float | None) -> int | None:

@@ -68,6 +68,7 @@ class JobUrls(TypedDict, total=False):
 
     self: str
     cancel: str
+    events: str
     deliveries: Annotated[str, Field(description="Of a job with a webhook.")]
 
 

@@ -8,7 +8,7 @@ import orjson
 from flask import Flask, Response, g, request
 from flask.json.provider import JSONProvider
 
-from api import access, docs, errors, infer, jobs, ops, webhooks
+from api import access, docs, errors, events, infer, jobs, ops, webhooks
 from api.schemas import MAX_BODY
 from api.services import make_services, services
 from inferq.ids import new_id
@@ -21,6 +21,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SUBMITS: Final = frozenset({"jobs.create_job", "infer.infer"})
 
 
+#: Views that hold a request although it does not say that it prefers to wait.
+HELD: Final = frozenset({"webhooks.ping", "events.socket"})
+
+
 def create_app(settings: Settings | None = None, tracer: Tracer | None = None) -> Flask:
     """Build the API; raises ConfigurationError when a setting is wrong. ``tracer``: by default as ``TRACING`` says."""
     settings = settings or load_settings()
@@ -30,7 +34,7 @@ def create_app(settings: Settings | None = None, tracer: Tracer | None = None) -
     app.url_map.merge_slashes = False  # an empty id is no reason to send a client elsewhere
     app.extensions["inferq"] = svc = make_services(settings, tracer or make_tracer(settings, "api"))
     errors.init_app(app)
-    for room in (jobs, infer, ops, webhooks, docs):
+    for room in (jobs, events, infer, ops, webhooks, docs):
         app.register_blueprint(room.blueprint)
     app.before_request(_name_request)
     if svc.tracer.active:
@@ -67,7 +71,7 @@ def _finish(response: Response) -> Response:
     call = request._get_current_object()  # type: ignore[attr-defined]  # as above
     refused = "problem" in answered and call.endpoint in SUBMITS
     # Who prefers to wait, or has a test event sent, is held on purpose: how long says nothing of us.
-    held = "HTTP_PREFER" in call.environ or call.endpoint == "webhooks.ping"
+    held = "HTTP_PREFER" in call.environ or call.endpoint in HELD
     route, seconds = call.url_rule.rule if call.url_rule else "none", time.perf_counter() - answered.began
     services().metrics.answered(
         call.method,

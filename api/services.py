@@ -6,9 +6,12 @@ from flask import Flask, current_app
 from redis import Redis
 
 from api.metrics import ApiMetrics
+from api.streams import Streams
 from api.tokens import TokenVerifier
 from api.waiters import Waiters
+from inferq.catalogue import Catalogue, Model
 from inferq.credentials import KeyRing
+from inferq.event_streams import EventStreams
 from inferq.job_store import JobStore, ServiceLimits
 from inferq.queue import Bells, Ringer, make_celery
 from inferq.redis_client import cache_redis, job_redis
@@ -23,11 +26,15 @@ class Services:
     """The stores and clients of one API process."""
 
     settings: Settings
+    models: Catalogue
+    #: The model of a request that names none.
+    default_model: Model
     jobs: JobStore
     keys: KeyRing
     tokens: TokenVerifier | None
     bells: Ringer
     waiters: Waiters
+    streams: Streams
     addresses: AddressRules
     metrics: ApiMetrics
     tracer: Tracer
@@ -37,6 +44,7 @@ class Services:
     def close(self) -> None:
         """Wait for nobody any more and close every connection."""
         self.waiters.close()
+        self.streams.close()
         self.tracer.close()
         for client in self.connected:
             client.close()
@@ -51,19 +59,24 @@ def make_services(settings: Settings, tracer: Tracer) -> Services:
         jobs=settings.max_jobs_in_flight,
     )
     redis, listening, cache = job_redis(settings), job_redis(settings), cache_redis(settings)
-    metrics = ApiMetrics(settings.public_model)
+    metrics = ApiMetrics(settings.catalogue.names)
+    following = job_redis(settings)
+    waiters = Waiters(listening, settings.max_waiters, metrics.waits)
     return Services(
         settings=settings,
+        models=settings.catalogue,
+        default_model=settings.served,
         metrics=metrics,
         tracer=tracer,
         jobs=JobStore(Scripts(redis), limits),
         keys=KeyRing(redis),
         tokens=TokenVerifier.of(settings),
         bells=Ringer(Bells(make_celery(settings)), metrics.rung),
-        waiters=Waiters(listening, settings.max_waiters, metrics.waits),
+        waiters=waiters,
+        streams=Streams(EventStreams(following, Scripts(following)), waiters, metrics.follows),
         addresses=AddressRules(settings),
         cache=cache,
-        connected=(redis, listening, *([cache] if cache else [])),
+        connected=(redis, listening, following, *([cache] if cache else [])),
     )
 
 

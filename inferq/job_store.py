@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from inferq.credentials import Caller
+from inferq.event_streams import MOST_PIECES, Followed, Place, pieces_of
 from inferq.ids import new_id
 from inferq.jobs import Job
 from inferq.outbox import Delivery
@@ -61,6 +62,8 @@ class Submission:
     ttl_ms: int
     request_json: str
     stream: bool = False
+    #: Whether it is refused while no worker is ready.
+    must_be_served: bool = False
     start_ms: int | None = None
     total_ms: int | None = None
     metadata_json: str | None = None
@@ -100,8 +103,8 @@ class JobStore:
 
         Outcomes: unauthorized, limited (``rest``: policy), mismatch, repeat (job id), no_secret and disabled (of a
         webhook), hit (completion, now in ms),
-        absent, too_costly (limit in tokens), full (runs or tokens, ms until there is room or -1), late (ms to wait),
-        no_memory, accepted (the Job, bells to ring).
+        absent, unserved, too_costly (limit in tokens), full (runs or tokens, ms until there is room or -1), late (ms to
+        wait), no_memory, accepted (the Job, bells to ring).
         """
         answer = _answer(self._scripts("submit", *self._submit_arguments(caller, submission)))
         if answer.outcome != "accepted":
@@ -143,6 +146,7 @@ class JobStore:
             "idempotency": s.idempotency,
             "body": s.body,
             "trace": s.trace,
+            "served": s.must_be_served or None,
             "hook_url": s.hook_url,
             "hook_events": s.hook_events,
             "hook_output": s.hook_output,
@@ -173,6 +177,24 @@ class JobStore:
         poll = _json({**self._caller(caller, self._limits.polls, request=request or new_id()), "job": job_id})
         answer = _answer(self._scripts("read", poll))
         return replace(answer, rest=(_shown(job_id, *answer.rest),)) if answer.outcome == "job" else answer
+
+    def follow(self, caller: Caller, job_id: str, after: Place, *, first: bool) -> Answer:
+        """Read a job, and what its running attempt has written after a place, as far as one call brings it.
+
+        Outcomes: unauthorized, limited, unknown, gone, job (``rest``: Followed). Only the ``first`` call is counted.
+        """
+        fields = self._poll(caller, job=job_id, **({"first": 1} if first else {}))
+        answer = _answer(self._scripts("follow", fields, str(after), MOST_PIECES))
+        if answer.outcome != "job":
+            return answer
+        job, run, *rest, pieces = answer.rest
+        known = _pairs(run)
+        followed = Followed(
+            job=_shown(job_id, job, run, *rest),
+            fence=int(known.get("fence", 0)),
+            pieces=pieces_of(pieces),
+        )
+        return replace(answer, rest=(followed,))
 
     def list(self, caller: Caller, *, status: str, after: str, count: int) -> Answer:
         """Outcomes: unauthorized, limited, jobs (``rest``: list of Job, cursor)."""

@@ -21,6 +21,7 @@ from inferq.tracing import Span, Tracer, Value, trace_of
 from workers.engine import Engine
 from workers.metrics import WorkerMetrics
 from workers.slots import IdleSlots
+from workers.token_streams import TokenStreams
 
 log = structlog.get_logger()
 
@@ -92,9 +93,11 @@ class Runner:
         cache: "Redis | None",
         cache_ttl_s: int,
         metrics: WorkerMetrics,
+        streams: TokenStreams,
         tracer: Tracer,
     ) -> None:
         self._engine = engine
+        self._streams = streams
         self._metrics = metrics
         self._tracer = tracer
         self._store = store
@@ -162,7 +165,8 @@ class Runner:
         request = GenerationRequest.model_validate_json(run.request_json)
         with self._tracer.span("engine", "internal", span.carrier, gen_ai__request__model=run.model) as engine:
             began = time.monotonic()
-            completion = self._engine.generate(run.id, request, run.scope)
+            with self._streams.of(run):
+                completion = self._engine.generate(run.id, request, run.scope)
             self._metrics.completion(completion, time.monotonic() - began)
             engine.note(
                 gen_ai__usage__input_tokens=completion.prompt_tokens,

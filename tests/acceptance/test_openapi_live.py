@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from api.catalogue import OPERATIONS
+from api.routes import OPERATIONS
 from deploy.local.stack import free_port
 from inferq.credentials import KeyLimits, KeyRing
 from inferq.keys import key

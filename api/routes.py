@@ -73,7 +73,7 @@ _SUBMIT_PROBLEMS: Final[Problems] = {
     400: ("invalid-json", "invalid-idempotency-key"),
     404: ("not-found", "model-not-found"),
     410: ("gone",),
-    503: ("temporary-reduced-capacity",),
+    503: ("temporary-reduced-capacity", "model-not-ready"),
 }
 _JOB_PROBLEMS: Final[Problems] = {404: ("not-found",), 410: ("gone",)}
 _LATER: Final = ("Location", "Retry-After", "Cache-Status", "Idempotency-Replayed?", "Preference-Applied?")
@@ -131,6 +131,34 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             202: Answer(means="The engine still has to free it.", body=JobBody),
         },
         problems={**_JOB_PROBLEMS, 409: ("already-finished",)},
+    ),
+    "GET /v1/jobs/{job_id}/events": Operation(
+        name="followJob",
+        tag="jobs",
+        summary="Follow a job: server-sent events",
+        detail="`status`, `token`, `usage`, `restarted`, then `done` or `error`; every event has an id to go on from.",
+        takes=("Last-Event-ID", "last_event_id"),
+        answers={
+            200: Answer(means="Events, as they happen.", body=str, media="text/event-stream"),
+            204: Answer(means="The client has had the last event."),
+        },
+        problems={**_JOB_PROBLEMS, 422: ("invalid-request",), 503: ("temporary-reduced-capacity",)},
+    ),
+    "GET /v1/jobs/{job_id}/ws": Operation(
+        name="followJobBySocket",
+        tag="jobs",
+        summary="Follow a job: the same events over a WebSocket",
+        detail="Each event is one text message of JSON: `event`, `id`, `data`.",
+        takes=("Last-Event-ID", "last_event_id"),
+        answers={101: Answer(means="A WebSocket (RFC 6455).")},
+        problems={
+            **_JOB_PROBLEMS,
+            400: ("bad-handshake",),
+            422: ("invalid-request",),
+            426: ("upgrade-required",),
+            501: ("not-implemented",),
+            503: ("temporary-reduced-capacity",),
+        },
     ),
     "POST /infer": Operation(
         name="infer", tag="jobs", summary="The simple form",
