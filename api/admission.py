@@ -82,7 +82,7 @@ def admit(
         hook_url = checked_address(services, body.webhook.url, "webhook.url") if body.webhook else None
     except Problem as problem:
         raise for_callers(caller, problem) from None
-    admitted = _admit(services, caller, body, model, hook_url, cache, job_id, idempotency_key)
+    admitted = _admit(services, caller, body, (model, hook_url), cache, job_id, idempotency_key)
     asked = "fwd=request" not in admitted.cache_status
     services.metrics.admitted(model.name, body.priority, admitted.decision, asked, admitted.age_s)
     g.admitted = admitted  # for the request's line in the log
@@ -93,13 +93,13 @@ def _admit(
     services: Services,
     caller: Caller,
     body: JobRequest,
-    model: Model,
-    hook_url: str | None,
+    checked: tuple[Model, str | None],
     cache: CacheDirectives,
     job_id: str,
     idempotency_key: str | None,
 ) -> Admitted:
     settings, call = services.settings, g._get_current_object()  # a proxy looks itself up at every use
+    model, hook_url = checked
     caching = settings.cache_policy == "all" or (settings.cache_policy == "deterministic" and body.deterministic)
     reading = caching and not cache.no_cache
     submission = Submission(

@@ -97,6 +97,28 @@ class JobBody(TypedDict):
     urls: JobUrls
 
 
+class ModelBody(TypedDict):
+    """A model that is served."""
+
+    id: Annotated[str, Field(description="Its name, for `model` of a request.")]
+    object: Literal["model"]
+    state: Annotated[
+        Literal["ready", "warming", "paused", "unavailable"],
+        Field(description="warming: a worker is loading it; unavailable: no worker serves it now."),
+    ]
+    base: Annotated[str | None, Field(description="Of an adapter: the model whose engine and queue it shares.")]
+    default: Annotated[bool, Field(description="Whether a request without `model` means it.")]
+    slots: Annotated[int, Field(ge=0, description="Runs that its ready workers hold together.")]
+    depth: Annotated[int, Field(ge=0, description="Runs that wait for its engine.")]
+
+
+class ModelList(TypedDict):
+    """The models that are served."""
+
+    object: Literal["list"]
+    data: list[ModelBody]
+
+
 class JobList(TypedDict):
     """A page of jobs, newest first, without outputs."""
 

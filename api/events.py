@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Request, Response, request
 
 from api.callers import accept, caller_of, for_callers
 from api.errors import Problem, busy
@@ -28,10 +28,7 @@ STALLED_S: Final = 60.0
 def events(job_id: str) -> Response:
     """Tell a job's events as server-sent events, after ``Last-Event-ID``; 204 when the client has had the last."""
     svc, caller = services(), caller_of(request)
-    try:
-        place = _last_event(request)
-    except Problem as problem:
-        raise for_callers(caller, problem) from None
+    place = _last_event(caller, request)
     if place is None:
         accept(svc.jobs.read(caller, checked(job_id)))
         return Response(status=204)  # tells an EventSource not to come back (WHATWG HTML, 9.2.3)
@@ -50,8 +47,9 @@ def events(job_id: str) -> Response:
 def socket(job_id: str) -> Response:
     """Tell the same events over a WebSocket (RFC 6455), each as one text message of JSON."""
     svc, caller = services(), caller_of(request)
+    place = _last_event(caller, request)
     try:
-        place, websocket = _last_event(request), WebSocket(request)
+        websocket = WebSocket(request)
     except Problem as problem:
         raise for_callers(caller, problem) from None
     with ExitStack() as held:
@@ -85,7 +83,7 @@ def _follow(
     return follower, following.events(accept(read(place, first=True)))
 
 
-def _last_event(call: Any) -> Place | None:
+def _last_event(caller: Caller, call: Request) -> Place | None:
     """Return how much the client has; None when that was all. Raises Problem 422."""
     header, name = call.headers.get("Last-Event-ID", ""), "Last-Event-ID"
     if not header:
@@ -96,9 +94,8 @@ def _last_event(call: Any) -> Place | None:
         place = Place.parse(header.removesuffix(END))
     except ValueError:
         message = "must be the id of an event of this job"
-        raise Problem(
-            422, "invalid-request", f"{name}: {message}", errors=[{"field": name, "message": message}]
-        ) from None
+        errors = [{"field": name, "message": message}]
+        raise for_callers(caller, Problem(422, "invalid-request", f"{name}: {message}", errors=errors)) from None
     return None if header.endswith(END) else place
 
 

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from api.answers import JobBody, ProblemBody
 from api.jobs import MOST_READ_WAIT, MOST_SUBMIT_WAIT
-from api.routes import OPERATIONS, Answer, Operation
+from api.operations import OPERATIONS, Answer, Operation
 from inferq import __version__
 from inferq.jobs import JobStatus
 from inferq.tenants import USAGE_DAYS
@@ -53,10 +53,10 @@ _MEANINGS: Final[Mapping[int, str]] = {
     413: "Too long.",
     415: "Not JSON.",
     422: "Something in it is wrong; `errors` names it.",
-    426: "Not a WebSocket.",
+    426: "Only for a WebSocket.",
     429: "A limit of this key or subject is used up.",
     500: "Our mistake.",
-    501: "This server cannot do that.",
+    501: "Not by this server.",
     502: "The engine failed.",
     503: "Not now; see `Retry-After`.",
     504: "Not in time, or not in the cache.",
@@ -112,8 +112,6 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
         "query", "days", "Days to look back, today included.",
         type="integer", minimum=1, maximum=USAGE_DAYS, default=30,
     ),
-    "Last-Event-ID": _parameter("header", "Last-Event-ID", "The id of the last event you have.", type="string"),
-    "last_event_id": _parameter("query", "last_event_id", "The same, where headers cannot be set.", type="string"),
     "Prefer (submit)": _parameter(
         "header", "Prefer", f"`wait=N`: hold the answer up to N seconds, {MOST_SUBMIT_WAIT} at most.",
         type="string", examples=["wait=30"],
@@ -122,6 +120,8 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
         "header", "Prefer", f"`wait=N`: hold the answer up to N seconds, {MOST_READ_WAIT} at most.",
         type="string", examples=["wait=30"],
     ),
+    "Last-Event-ID": _parameter("header", "Last-Event-ID", "The id of the last event you have.", type="string"),
+    "last_event_id": _parameter("query", "last_event_id", "The same, for who cannot send headers.", type="string"),
     "If-None-Match": _parameter("header", "If-None-Match", "The ETag you have.", type="string"),
     "Idempotency-Key": _parameter(
         "header", "Idempotency-Key", "A name for this submission: sent again, it is the same job.",
@@ -210,9 +210,6 @@ def _responses(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     counted = ("RateLimit", "RateLimit-Policy") if operation.open_to == "callers" else ()
     for status, answer in operation.answers.items():
-        if status == 101:  # what follows is no longer HTTP
-            yield "101", {"description": answer.means}
-            continue
         said = {"description": answer.means, "headers": _headers((*answer.headers, *counted))}
         if answer.body is not None:
             said["content"] = {answer.media: _content(answer, shapes)}

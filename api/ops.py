@@ -1,13 +1,15 @@
 """What operators, probes and curious clients ask: queue, health, readiness."""
 
 import hmac
+from typing import Literal
 
 from flask import Blueprint, Response, jsonify, request
 
-from api.answers import EngineBody, HealthBody, QueueBody, ReadyBody, TenantUsageBody, WaitingBody
+from api.answers import EngineBody, HealthBody, ModelBody, ModelList, QueueBody, ReadyBody, TenantUsageBody, WaitingBody
 from api.callers import accept, caller_of, for_callers
 from api.errors import STORE_RETRY_AFTER, Problem, unauthorized
-from api.services import services
+from api.services import Services, services
+from inferq.catalogue import Model
 from inferq.errors import StoreUnavailable
 from inferq.job_store import EngineState
 from inferq.tenants import USAGE_DAYS, TenantUsage
@@ -22,6 +24,16 @@ def queue() -> Response:
     answer = accept(svc.jobs.overview(caller_of(request)))
     engines, running, _ = answer.rest
     found: QueueBody = {"object": "queue", "running": running, "engines": [_engine(engine) for engine in engines]}
+    return jsonify(found)
+
+
+@blueprint.get("/v1/models")
+def models() -> Response:
+    """Every model that is served, and whether a worker is ready for it."""
+    svc = services()
+    answer = accept(svc.jobs.overview(caller_of(request)))
+    engines: dict[str, EngineState] = {engine.engine: engine for engine in answer.rest[0]}
+    found: ModelList = {"object": "list", "data": [_model(svc, one, engines.get(one.engine)) for one in svc.models]}
     return jsonify(found)
 
 
@@ -102,6 +114,25 @@ def metrics() -> Response:
 
 def _by_priority(waiting: dict[str, int]) -> WaitingBody:
     return {"high": waiting["high"], "normal": waiting["normal"], "low": waiting["low"]}
+
+
+def _model(svc: Services, model: Model, engine: EngineState | None) -> ModelBody:
+    state: Literal["ready", "warming", "paused", "unavailable"] = "unavailable"
+    if engine and engine.paused:
+        state = "paused"
+    elif engine and engine.slots:
+        state = "ready"
+    elif engine and any(worker.get("state") == "warming" for worker in engine.workers):
+        state = "warming"
+    return {
+        "id": model.name,
+        "object": "model",
+        "state": state,
+        "base": model.engine if model.adapter else None,
+        "default": model == svc.default_model,
+        "slots": engine.slots if engine else 0,
+        "depth": engine.depth if engine else 0,
+    }
 
 
 def _engine(engine: EngineState) -> EngineBody:

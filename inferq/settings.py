@@ -339,7 +339,8 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         wrong = [
-            ": ".join([*(str(part).upper() for part in item["loc"]), item["msg"].removeprefix("Value error, ")])
+            # What is wrong with several together names them itself.
+            ": ".join([str(part).upper() for part in item["loc"][:1]] + [item["msg"].removeprefix("Value error, ")])
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigurationError("wrong setting: " + "; ".join(wrong)) from None

@@ -27,14 +27,6 @@ local function limit_of(who, policy, default)
   return own or ceiling or default, t[2]
 end
 
--- The refusal of a caller whose tenant is suspended, or nil, where nothing is counted: count_call() looks by itself.
-local function suspension(who)
-  if redis.call('HEXISTS', K.tenant(who.tenant), 'suspended_ms') == 1 then
-    return {'unauthorized', '', {}, 'tenant_suspended'}
-  end
-  return nil
-end
-
 -- ms until the oldest entry leaves a sliding window, all of which span a minute.
 local SPAN = 60000
 local function first_leaves(key, now)

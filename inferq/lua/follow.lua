@@ -10,10 +10,11 @@ local who, j, refusal
 if a.first then
   who, j, refusal = enter_job(a, now)
 else
-  who, refusal = authenticate(a)  -- a key that has been revoked follows no longer
+  who, refusal = authenticate(a)  -- a key that has been revoked follows no longer, nor does a suspended tenant
   if not who then return refusal end
-  refusal = suspension(who)
-  if refusal then return refusal end
+  if redis.call('HEXISTS', K.tenant(who.tenant), 'suspended_ms') == 1 then
+    return {'unauthorized', '', {}, 'tenant_suspended'}
+  end
   j, refusal = job_of(who, a.job)
 end
 if refusal then return refusal end

@@ -13,7 +13,7 @@ from api.answers import JobBody
 from api.app import create_app
 from api.examples import JOB, QUEUED
 from api.openapi import document
-from api.routes import OPERATIONS, UNLISTED
+from api.operations import OPERATIONS, UNLISTED
 from inferq.settings import Settings
 from tests.conftest import make_settings
 from tests.processes import ROOT
@@ -38,7 +38,9 @@ def test_names_of_operations_are_unique_and_links_lead_somewhere() -> None:
 
 
 def test_every_code_of_a_problem_is_documented() -> None:
-    source = "\n".join(file.read_text() for file in API.glob("*.py") if file.name not in ("routes.py", "openapi.py"))
+    source = "\n".join(
+        file.read_text() for file in API.glob("*.py") if file.name not in ("operations.py", "openapi.py")
+    )
     raised = set(re.findall(r'Problem\(\s*\d{3},\s*"([a-z-]+)"', source))
     raised |= set(re.findall(r'"tenant_\w+": \("([a-z-]+)"', source)) | {"no-webhook-secret", "webhook-disabled"}
     assert len(raised) > 15

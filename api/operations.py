@@ -16,6 +16,7 @@ from api.answers import (
     InferLater,
     JobBody,
     JobList,
+    ModelList,
     QueueBody,
     ReadyBody,
     SecretBody,
@@ -61,7 +62,7 @@ class Operation:
     detail: str = ""
 
 
-_JOB_ROUTES: Final = ("readJob", "cancelJob", "eraseJob", "listDeliveries")
+_JOB_ROUTES: Final = ("readJob", "followJob", "cancelJob", "eraseJob", "listDeliveries")
 _BODY_PROBLEMS: Final[Problems] = {
     400: ("invalid-json",),
     413: ("content-too-large",),
@@ -76,6 +77,17 @@ _SUBMIT_PROBLEMS: Final[Problems] = {
     503: ("temporary-reduced-capacity", "model-not-ready"),
 }
 _JOB_PROBLEMS: Final[Problems] = {404: ("not-found",), 410: ("gone",)}
+_FOLLOW_PROBLEMS: Final[Problems] = {
+    **_JOB_PROBLEMS,
+    422: ("invalid-request",),
+    503: ("temporary-reduced-capacity",),
+}
+_SOCKET_PROBLEMS: Final[Problems] = {
+    **_FOLLOW_PROBLEMS,
+    400: ("bad-handshake",),
+    426: ("upgrade-required",),
+    501: ("not-implemented",),
+}
 _LATER: Final = ("Location", "Retry-After", "Cache-Status", "Idempotency-Replayed?", "Preference-Applied?")
 
 _READ: Final = ("ETag", "Retry-After?", "Preference-Applied?")
@@ -133,32 +145,23 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         problems={**_JOB_PROBLEMS, 409: ("already-finished",)},
     ),
     "GET /v1/jobs/{job_id}/events": Operation(
-        name="followJob",
-        tag="jobs",
-        summary="Follow a job: server-sent events",
-        detail="`status`, `token`, `usage`, `restarted`, then `done` or `error`; every event has an id to go on from.",
+        name="followJob", tag="jobs", summary="Follow a job as it happens",
+        detail="Server-sent events: `status` (with the position while queued, at most once a second), `token` (text as"
+        " it is written, of a job with `stream`), `restarted` (the text so far is void), `usage`, then `done` or"
+        " `error`. Comments in between keep the connection open. `Last-Event-ID` goes on where a client was cut off.",
         takes=("Last-Event-ID", "last_event_id"),
         answers={
-            200: Answer(means="Events, as they happen.", body=str, media="text/event-stream"),
-            204: Answer(means="The client has had the last event."),
+            200: Answer(means="Events.", body=str, media="text/event-stream"),
+            204: Answer(means="`Last-Event-ID` was the last: do not come back."),
         },
-        problems={**_JOB_PROBLEMS, 422: ("invalid-request",), 503: ("temporary-reduced-capacity",)},
+        problems=_FOLLOW_PROBLEMS,
     ),
     "GET /v1/jobs/{job_id}/ws": Operation(
-        name="followJobBySocket",
-        tag="jobs",
-        summary="Follow a job: the same events over a WebSocket",
-        detail="Each event is one text message of JSON: `event`, `id`, `data`.",
+        name="followJobBySocket", tag="jobs", summary="Follow a job over a WebSocket",
+        detail="The same events, each a text message: `{\"event\", \"id\", \"data\"}`.",
         takes=("Last-Event-ID", "last_event_id"),
         answers={101: Answer(means="A WebSocket (RFC 6455).")},
-        problems={
-            **_JOB_PROBLEMS,
-            400: ("bad-handshake",),
-            422: ("invalid-request",),
-            426: ("upgrade-required",),
-            501: ("not-implemented",),
-            503: ("temporary-reduced-capacity",),
-        },
+        problems=_SOCKET_PROBLEMS,
     ),
     "POST /infer": Operation(
         name="infer", tag="jobs", summary="The simple form",
@@ -220,6 +223,10 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "GET /v1/queue": Operation(
         name="readQueue", tag="service", summary="What waits, how long, and who works",
         answers={200: Answer(means="All engines.", body=QueueBody)},
+    ),
+    "GET /v1/models": Operation(
+        name="listModels", tag="service", summary="Which models are served, and which are ready",
+        answers={200: Answer(means="All models.", body=ModelList)},
     ),
     "GET /v1/usage": Operation(
         name="readUsage", tag="service", summary="What the tenant may, has in flight and has used",
