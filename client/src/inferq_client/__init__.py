@@ -41,8 +41,8 @@ from inferq_client.version import __version__
 from inferq_client.webhooks import WebhookEvent, verify_webhook
 
 __all__ = [
-    "AUTO", "Accepted", "ApiError", "AsyncInferq", "BadGateway", "BadRequest", "BadSignature", "Conflict", "Deadline", "Ended",
-    "EngineState", "Event", "FieldError", "Gone", "Inferq", "InferqError", "Job", "JobCancelled", "JobError",
+    "AUTO", "Accepted", "ApiError", "AsyncInferq", "BadGateway", "BadRequest", "BadSignature", "Conflict", "Deadline",
+    "Ended", "EngineState", "Event", "FieldError", "Gone", "Inferq", "InferqError", "Job", "JobCancelled", "JobError",
     "JobExpired", "JobFailed", "JobNotCompleted", "JobOptions", "MissingExtra", "NoAnswer", "NoRoom", "NotCached",
     "NotFound", "NotUnderstood", "Output", "Place", "Progress", "Prompt", "QueueState", "RateLimited", "Restarted",
     "ServerFault", "Status", "Timings", "Token", "Unauthorized", "Usage", "Used", "WaitTimeout", "Webhook",

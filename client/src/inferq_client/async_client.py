@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
@@ -50,12 +50,17 @@ class AsyncInferq:
         wait_s: int = 0,
         idempotency_key: IdempotencyKey = AUTO,
         cache_control: str = "",
+        extra_body: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> Job:
         """As :meth:`Inferq.submit`."""
         return await self._run(
             self._flows.submit(
-                prompt, options, wait_s=wait_s, idempotency_key=idempotency_key, cache_control=cache_control
+                prompt,
+                {**options, **(extra_body or {})},
+                wait_s=wait_s,
+                idempotency_key=idempotency_key,
+                cache_control=cache_control,
             )
         )
 
@@ -173,6 +178,11 @@ class AsyncInferq:
     ) -> Literal[False]:
         await self.close()
         return False
+
+    @property
+    def url(self) -> str:
+        """Where the service is."""
+        return self._service.url
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._service.url!r})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack
@@ -59,17 +59,22 @@ class Inferq:
         wait_s: int = 0,
         idempotency_key: IdempotencyKey = AUTO,
         cache_control: str = "",
+        extra_body: Mapping[str, Any] | None = None,
         **options: Unpack[JobOptions],
     ) -> Job:
         """Submit a job and return it; with ``wait_s`` (60 at most) as it is when it has ended, or then.
 
         Without a key of yours one is made, so that a repeat after a lost answer is the same job; with None none is
         sent, a hit leaves no record, and only what was surely not accepted is sent again. ``cache_control``:
-        ``no-cache``, ``no-store``, ``only-if-cached``.
+        ``no-cache``, ``no-store``, ``only-if-cached``. ``extra_body``: fields that this version does not know.
         """
         return self._run(
             self._flows.submit(
-                prompt, options, wait_s=wait_s, idempotency_key=idempotency_key, cache_control=cache_control
+                prompt,
+                {**options, **(extra_body or {})},
+                wait_s=wait_s,
+                idempotency_key=idempotency_key,
+                cache_control=cache_control,
             )
         )
 
@@ -189,6 +194,11 @@ class Inferq:
     ) -> Literal[False]:
         self.close()
         return False
+
+    @property
+    def url(self) -> str:
+        """Where the service is."""
+        return self._service.url
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._service.url!r})"
