@@ -115,6 +115,7 @@ def _admit(
         start_ms=_ms(body.deadline.start_within_s if body.deadline else None),
         total_ms=_ms(body.deadline.total_s if body.deadline else None),
         metadata_json=json.dumps(body.metadata) if body.metadata else None,
+        stream=body.stream,
     )
     if idempotency_key is not None:
         submission = replace(
@@ -268,7 +269,8 @@ def webhook_refusal(outcome: str, field: str) -> Problem:
 
 def _repeatable(body: JobRequest) -> dict[str, Any]:
     """Return what makes a body the same as another; a field that came later counts only when it is used."""
-    return body.model_dump(mode="json", exclude=None if body.webhook else {"webhook"})
+    unused = {name for name in ("webhook", "stream") if not getattr(body, name)}
+    return body.model_dump(mode="json", exclude=unused)
 
 
 def _digest(text: str) -> str:

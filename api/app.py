@@ -8,7 +8,7 @@ import orjson
 from flask import Flask, Response, g, request
 from flask.json.provider import JSONProvider
 
-from api import errors, infer, jobs, ops, webhooks
+from api import errors, events, infer, jobs, ops, webhooks
 from api.schemas import MAX_BODY
 from api.services import make_services, services
 from inferq.ids import new_id
@@ -20,6 +20,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SUBMITS: Final = frozenset({"jobs.create_job", "infer.infer"})
 
 
+#: Views that hold a request although it does not say that it prefers to wait.
+HELD: Final = frozenset({"webhooks.ping", "events.socket"})
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """Build the API; raises ConfigurationError when a setting is wrong."""
     settings = settings or load_settings()
@@ -28,7 +32,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.extensions["inferq"] = make_services(settings)
     errors.init_app(app)
-    for room in (jobs, infer, ops, webhooks):
+    for room in (jobs, events, infer, ops, webhooks):
         app.register_blueprint(room.blueprint)
     app.before_request(_name_request)
     app.after_request(_finish)
@@ -61,7 +65,7 @@ def _finish(response: Response) -> Response:
     call = request._get_current_object()  # type: ignore[attr-defined]  # as above
     refused = "problem" in answered and call.endpoint in SUBMITS
     # Who prefers to wait, or has a test event sent, is held on purpose: how long says nothing of us.
-    held = "HTTP_PREFER" in call.environ or call.endpoint == "webhooks.ping"
+    held = "HTTP_PREFER" in call.environ or call.endpoint in HELD
     services().metrics.answered(
         call.method,
         call.url_rule.rule if call.url_rule else "none",

@@ -75,6 +75,10 @@ class ApiMetrics:
         self._waiting = Gauge(
             "inferq_http_waiting", "Requests held by Prefer: wait.", registry=registry, multiprocess_mode="livesum"
         )
+        self._following = Gauge(
+            "inferq_http_streams", "Event streams and WebSockets that are open.", registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
         admissions = Counter(
             "inferq_admissions_total", "Submits that were not refused.", ["model", "priority", "decision"],
             registry=registry,
@@ -125,6 +129,10 @@ class ApiMetrics:
     def waits(self, by: int) -> None:
         """Count a request that begins (1) or ends (-1) to be held."""
         self._waiting.inc(by)
+
+    def follows(self, by: int) -> None:
+        """Count an event stream or WebSocket that opens (1) or closes (-1)."""
+        self._following.inc(by)
 
     def admitted(self, priority: str, decision: str, asked_cache: bool, age_s: float | None) -> None:
         """Count a submit, and what the cache did for it: whether it was asked, how old was what it had."""

@@ -20,14 +20,14 @@ def job_body(job: Job) -> dict[str, Any]:
         "model": job.model,
         "priority": job.priority,
         "attempt": job.attempt,
-        "queue": {"position": job.position, "eta_s": _span(0, job.wait_ms)} if job.status is JobStatus.QUEUED else None,
+        "queue": queue_body(job),
         "cache": {
             "status": job.cache,
             "age_s": None if job.cached_ms is None else age_s(job.cached_ms, job.created_ms),
         },
         "output": None if job.output is None else {"text": job.output, "finish_reason": job.finish_reason},
-        "error": _error(job),
-        "usage": None if job.completion_tokens is None else _usage(job.prompt_tokens, job.completion_tokens),
+        "error": error_body(job),
+        "usage": None if job.completion_tokens is None else usage_body(job.prompt_tokens, job.completion_tokens),
         "metrics": {
             "queue_s": _span(job.created_ms, job.started_ms),
             "ttft_s": None if job.ttft_ms is None else job.ttft_ms / 1000,
@@ -39,7 +39,7 @@ def job_body(job: Job) -> dict[str, Any]:
         "completed_at": instant(job.completed_ms),
         "expires_at": instant(job.expires_ms),
         "metadata": json.loads(job.metadata_json) if job.metadata_json else None,
-        "urls": {"self": url, "cancel": f"{url}/cancel"}
+        "urls": {"self": url, "cancel": f"{url}/cancel", "events": f"{url}/events"}
         | ({"deliveries": f"{url}/deliveries"} if job.webhook_url else {}),
     }
 
@@ -87,7 +87,7 @@ def cached_body(completion: CachedCompletion, *, model: str, priority: str, now_
         "cache": {"status": "hit", "age_s": age_s(completion.stored_ms, now_ms)},
         "output": {"text": completion.text, "finish_reason": completion.finish_reason},
         "error": None,
-        "usage": _usage(completion.prompt_tokens, completion.completion_tokens),
+        "usage": usage_body(completion.prompt_tokens, completion.completion_tokens),
         "metrics": {"queue_s": 0.0, "ttft_s": None, "run_s": None, "total_s": 0.0},
         "created_at": now,
         "started_at": None,
@@ -108,7 +108,15 @@ def etag(job: Job) -> str:
     return f'W/"{job.status.value}.{job.attempt}"'
 
 
-def _error(job: Job) -> dict[str, Any] | None:
+def queue_body(job: Job) -> dict[str, Any] | None:
+    """Return where a job stands; None unless it waits."""
+    if job.status is not JobStatus.QUEUED:
+        return None
+    return {"position": job.position, "eta_s": _span(0, job.wait_ms)}
+
+
+def error_body(job: Job) -> dict[str, Any] | None:
+    """Return why a job has no output; None when there is nothing to say."""
     if job.status is JobStatus.EXPIRED:
         when = "while it ran" if job.ran else "before it started"
         return {"code": "deadline_exceeded", "message": f"The deadline passed {when}.", "retryable": True}
@@ -117,7 +125,8 @@ def _error(job: Job) -> dict[str, Any] | None:
     return {"code": job.error.code, "message": job.error.message, "retryable": job.error.retryable}
 
 
-def _usage(prompt: int | None, completion: int) -> dict[str, int | None]:
+def usage_body(prompt: int | None, completion: int) -> dict[str, int | None]:
+    """Return tokens read and written."""
     return {"prompt_tokens": prompt, "completion_tokens": completion}
 
 

@@ -41,6 +41,7 @@ class JobRequest(GenerationRequest):
     deadline: Deadline | None = None
     webhook: Webhook | None = None
     result_ttl_s: int | None = Field(default=None, ge=1, le=2_592_000)
+    stream: bool = Field(default=False, description="whether its text can be followed while it is written")
 
 
 class PingRequest(Strict):

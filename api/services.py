@@ -6,8 +6,10 @@ from flask import Flask, current_app
 from redis import Redis
 
 from api.metrics import ApiMetrics
+from api.streams import Streams
 from api.waiters import Waiters
 from inferq.credentials import KeyRing
+from inferq.event_streams import EventStreams
 from inferq.job_store import JobStore, ServiceLimits
 from inferq.queue import Bells, Ringer, make_celery
 from inferq.redis_client import cache_redis, job_redis
@@ -25,6 +27,7 @@ class Services:
     keys: KeyRing
     bells: Ringer
     waiters: Waiters
+    streams: Streams
     addresses: AddressRules
     metrics: ApiMetrics
     cache: "Redis | None"
@@ -33,6 +36,7 @@ class Services:
     def close(self) -> None:
         """Wait for nobody any more and close every connection."""
         self.waiters.close()
+        self.streams.close()
         for client in self.connected:
             client.close()
 
@@ -47,16 +51,19 @@ def make_services(settings: Settings) -> Services:
     )
     redis, listening, cache = job_redis(settings), job_redis(settings), cache_redis(settings)
     metrics = ApiMetrics(settings.public_model)
+    following = job_redis(settings)
+    waiters = Waiters(listening, settings.max_waiters, metrics.waits)
     return Services(
         settings=settings,
         metrics=metrics,
         jobs=JobStore(Scripts(redis), limits),
         keys=KeyRing(redis),
         bells=Ringer(Bells(make_celery(settings)), metrics.rung),
-        waiters=Waiters(listening, settings.max_waiters, metrics.waits),
+        waiters=waiters,
+        streams=Streams(EventStreams(following, Scripts(following)), waiters, metrics.follows),
         addresses=AddressRules(settings),
         cache=cache,
-        connected=(redis, listening, *([cache] if cache else [])),
+        connected=(redis, listening, following, *([cache] if cache else [])),
     )
 
 

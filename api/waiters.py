@@ -37,19 +37,28 @@ class Waiters:
         self._subscriber: threading.Thread | None = None
         self._subscribed = threading.Event()
         self._closed = threading.Event()
+        self._appended: Callable[[list[str]], None] = lambda _runs: None
+
+    def on_appended(self, told: Callable[[list[str]], None]) -> None:
+        """Have ``told`` called with runs whose streams have got more, as Redis announces it."""
+        self._appended = told
 
     @contextmanager
-    def watch(self, job_id: str, *, end_only: bool = False) -> Iterator[threading.Event | None]:
+    def watch(
+        self, job_id: str, *, end_only: bool = False, event: threading.Event | None = None
+    ) -> Iterator[threading.Event | None]:
         """Yield an event that is set when the job changes, from before the caller reads it; None when too many wait.
 
-        With ``end_only`` it is set when the job becomes terminal, not at steps on the way.
+        With ``end_only`` it is set when the job becomes terminal, not at steps on the way. Who brings an ``event`` is
+        counted by somebody else.
         """
-        event = threading.Event()
+        counted = self._counted if event is None else lambda _: None
+        event = event or threading.Event()
         with self._lock:
             admitted = self._count < self._most
             if admitted:
                 self._count += 1
-                self._counted(1)
+                counted(1)
                 self._waiting.setdefault(job_id, {})[event] = end_only
                 self._start_subscriber()
         if not admitted:
@@ -62,7 +71,7 @@ class Waiters:
         finally:
             with self._lock:
                 self._count -= 1
-                self._counted(-1)
+                counted(-1)
                 waiting = self._waiting[job_id]
                 del waiting[event]
                 if not waiting:
@@ -82,10 +91,13 @@ class Waiters:
     def _subscribe(self) -> None:
         while not self._closed.is_set():
             try:
-                for message in messages(self._redis, key("transitions")):
+                for message in messages(self._redis, key("transitions"), key("appended")):
                     if message is None:
                         self._subscribed.set()
                         self._wake_all()
+                        continue
+                    if message[0] == key("appended"):
+                        self._appended(message[1].split(" "))
                         continue
                     job_id, status, _attempt = message[1].split(" ")
                     self._wake(job_id, ended=JobStatus(status).is_terminal)

@@ -100,6 +100,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         _family("histogram", "worker", "inferq_generation_seconds", MODEL),
         _family("counter", "worker", "inferq_prompt_tokens_total", MODEL),
         _family("counter", "worker", "inferq_completion_tokens_total", MODEL),
+        _family("counter", "worker", "inferq_stream_pieces_total"),
         _family("counter", "worker", "inferq_bells_answered_total", found="runs nothing"),
         _family("counter", "worker", "inferq_heartbeats_total", result="done missed"),
         _family("gauge", "worker", "inferq_gpu_utilization_ratio", GPU),
@@ -110,6 +111,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
         _family("counter", "api", "inferq_http_requests_total", {"method": OPEN, "route": OPEN, "status": OPEN}),
         _family("histogram", "api", "inferq_http_request_seconds", {"method": OPEN, "route": OPEN}),
         _family("gauge", "api", "inferq_http_waiting"),
+        _family("gauge", "api", "inferq_http_streams"),
         _family(
             "counter", "api", "inferq_admissions_total", MODEL, PRIORITY, decision="queued coalesced cached replayed"
         ),

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from inferq.credentials import Credential
+from inferq.event_streams import MOST_PIECES, Piece, Place, pieces_of
 from inferq.ids import new_id
 from inferq.jobs import Job
 from inferq.outbox import Delivery
@@ -169,6 +170,25 @@ class JobStore:
         answer = _answer(self._scripts("read", poll))
         return replace(answer, rest=(_shown(job_id, *answer.rest),)) if answer.outcome == "job" else answer
 
+    def follow(self, caller: Credential, job_id: str, after: Place, *, first: bool) -> Answer:
+        """Read a job, and what its running attempt has written after a place, as far as one call brings it.
+
+        Outcomes: unauthorized, limited, unknown, gone, job (``rest``: Followed). Only the ``first`` call is counted.
+        """
+        fields = self._poll(caller, job=job_id, **({"first": 1} if first else {}))
+        answer = _answer(self._scripts("follow", fields, str(after), MOST_PIECES))
+        if answer.outcome != "job":
+            return answer
+        job, run, *rest, pieces = answer.rest
+        known = _pairs(run)
+        followed = Followed(
+            job=_shown(job_id, job, run, *rest),
+            run_id=_pairs(job)["run"],
+            fence=int(known.get("fence", 0)),
+            pieces=pieces_of(pieces),
+        )
+        return replace(answer, rest=(followed,))
+
     def list(self, caller: Credential, *, status: str, after: str, count: int) -> Answer:
         """Outcomes: unauthorized, limited, jobs (``rest``: list of Job, cursor)."""
         answer = _answer(self._scripts("list", self._poll(caller, status=status, after=after, count=count)))
@@ -251,6 +271,16 @@ class JobStore:
     @staticmethod
     def _caller(caller: Credential, limit: int, *, request: str) -> dict[str, str | int]:
         return {"key": caller.key_id, "digest": caller.digest, "limit": limit, "request": request}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """A job for whoever follows it: its run, the fence of that run's latest attempt, and what was asked of its text."""
+
+    job: Job
+    run_id: str
+    fence: int
+    pieces: "list[Piece]"
 
 
 @dataclass(frozen=True, kw_only=True)

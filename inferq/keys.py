@@ -26,6 +26,7 @@ KEYS: Final[dict[str, str]] = {
     "run": PREFIX + "run:{}",  # hash: one run's status, tag, fence, attempt, strikes, lease owner and measurements
     "request": PREFIX + "run:{}:request",  # string: JSON of prompt and parameters, dropped when the run ends well
     "output": PREFIX + "run:{}:output",  # string: the text the engine produced, stored once for all members
+    "events": PREFIX + "run:{}:events",  # stream: what the running attempt has written; id: fence-bytes of text so far
     "members": PREFIX + "run:{}:members",  # sorted set: jobs attached to the run, by the tag each brought along
     "dead_letters": PREFIX + "dead-letters",  # sorted set: run given up for good by the instant (ms) of that
     "sharing": PREFIX + "sharing:{}:{}",  # string: the live run that identical requests join, by scope and fingerprint
@@ -77,6 +78,7 @@ KEYS: Final[dict[str, str]] = {
     "cache": PREFIX + "cache:{}:{}",  # string: JSON of a completion, by scope (tenant or "shared") and fingerprint
     # -- channels (nothing stored)
     "transitions": PREFIX + "transitions",  # pub/sub: "<job id> <status> <attempt>" for every change of a job
+    "appended": PREFIX + "appended",  # pub/sub: "<run id> <run id> ..." whose streams have got more
     "work": PREFIX + "engine:{}:work",  # pub/sub: a run has begun to wait; a worker's idle slots claim at once
     "aborts": PREFIX + "engine:{}:aborts",  # pub/sub: run id that the worker holding it should stop now
     "outbox": PREFIX + "outbox",  # pub/sub: a delivery can be tried now

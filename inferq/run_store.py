@@ -28,6 +28,8 @@ class ClaimedRun:
     store: bool
     #: Runs of the engine that waited still when this one was claimed.
     left: int
+    #: Whether what it writes is to be told while it runs.
+    stream: bool
     request_json: str = field(repr=False)
 
 
@@ -56,7 +58,7 @@ class RunStore:
         reply = self._scripts("claim", self.engine, self.worker, token, self._lease_ms)
         if reply[0] == "none":
             return None, 0
-        _, run, fence, attempt, request, model, fp, scope, store, bells, left = reply
+        _, run, fence, attempt, request, model, fp, scope, store, bells, left, stream = reply
         claimed = ClaimedRun(
             id=run,
             fence=fence,
@@ -66,6 +68,7 @@ class RunStore:
             scope=scope,
             store=bool(store),
             left=left,
+            stream=bool(stream),
             request_json=request,
         )
         return claimed, bells
@@ -82,6 +85,15 @@ class RunStore:
             runs += [run, fence, (written or {}).get(run, 0)]
         reply = self._scripts("heartbeat", self.worker, self.engine, self._lease_ms, orjson.dumps(dict(said)), *runs)
         return dict(zip(reply[1::2], reply[2::2], strict=True)), reply[0]
+
+    def append(self, pieces: Iterable[tuple[str, int, int, str]]) -> list[int]:
+        """Tell what runs have written: run, fence, bytes of its text (UTF-8) before the piece, piece.
+
+        Returns for each how many bytes its stream has now. Fewer than were said to be before the piece: begin there
+        again. -1: tell no more of it; the attempt is not this worker's, or its stream is as long as it may be.
+        """
+        flat: list[str | int] = [part for piece in pieces for part in piece]
+        return [int(end) for end in self._scripts("append", *flat)]
 
     def leave(self) -> None:
         """Take this worker off the list of those that serve the engine."""

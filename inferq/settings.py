@@ -52,8 +52,11 @@ class Settings(BaseSettings):
     max_queued_tokens: int = Field(100_000_000, ge=1)
     #: Seconds a finished job can be read.
     result_ttl: int = Field(86_400, ge=1, le=2_592_000)
-    #: Long-polls one API process holds open; those above it are answered at once.
+    #: Long-polls, event streams and WebSockets one API process holds open. Above it a long-poll is answered at once, the
+    #: others are refused.
     max_waiters: int = Field(2000, ge=1, le=100_000)
+    #: Seconds without an event after which a follower of a job is sent a sign of life.
+    stream_heartbeat: float = Field(15.0, gt=0, le=300)
 
     #: Share of the GPU's memory vLLM may take.
     gpu_memory_util: float = Field(0.85, gt=0, le=1)

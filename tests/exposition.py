@@ -81,7 +81,8 @@ GAUGES = {
     "inferq_worker_slots": 16.0, "inferq_worker_running": 9.0, "inferq_gpu_utilization_ratio": 0.8,
     "inferq_gpu_memory_used_bytes": 13e9, "inferq_gpu_memory_total_bytes": 15.8e9,
     "inferq_gpu_temperature_celsius": 71.0, "inferq_gpu_power_watts": 64.0,
-    "inferq_http_waiting": 12.0, "vllm:num_requests_running": 14.0, "vllm:num_requests_waiting": 1.0,
+    "inferq_http_waiting": 12.0, "inferq_http_streams": 7.0,
+    "vllm:num_requests_running": 14.0, "vllm:num_requests_waiting": 1.0,
     "vllm:kv_cache_usage_perc": 0.6, "flower_worker_online": 1.0, "process_resident_memory_bytes": 3e8,
     "process_open_fds": 60.0,
 }  # fmt: skip

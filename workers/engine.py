@@ -1,5 +1,6 @@
 """What a worker asks of an engine, whichever it is."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from inferq.requests import GenerationRequest
@@ -31,6 +32,12 @@ class Engine(Protocol):
 
     def written(self) -> dict[str, int]:
         """Return how many tokens each running run has so far."""
+
+    def texts(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """Return what running runs have written so far: of each a beginning of its text, whatever comes of it.
+
+        Runs the engine does not have are left out.
+        """
 
     @property
     def dead(self) -> bool:

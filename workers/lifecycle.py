@@ -23,6 +23,7 @@ from workers.metrics import WorkerMetrics
 from workers.orphans import start_guard
 from workers.progress import Progress
 from workers.runner import Runner
+from workers.token_streams import TokenStreams
 
 log = structlog.get_logger()
 
@@ -56,6 +57,7 @@ class Worker:
             scripts = Scripts(job_redis(settings))
             return RunStore(scripts, engine=settings.engine_queue, worker=name, lease_ms=lease_ms)
 
+        self.streams = TokenStreams(store=store(), engine=self.engine, counted=self.metrics.pieces)
         self.runner = Runner(
             engine=self.engine,
             store=store(),
@@ -63,6 +65,7 @@ class Worker:
             cache=cache_redis(settings),
             cache_ttl_s=settings.cache_ttl,
             metrics=self.metrics,
+            streams=self.streams,
         )
         self.heartbeat = Heartbeat(
             store=store(),
@@ -101,6 +104,7 @@ class Worker:
         self.heartbeat.start()
         self.engine.start()
         self.listener.start()
+        self.streams.start()
         self.metrics.loaded(time.monotonic() - began)
         log.info("engine_ready", seconds=round(time.monotonic() - began, 1), slots=self.engine.slots)
         threading.Thread(target=self._watch_engine, name="engine-watch", daemon=True).start()
@@ -122,6 +126,7 @@ class Worker:
     def close(self) -> None:
         """End the engine and leave; all threads have ended by now."""
         self.runner.leaving.set()
+        self.streams.stop()
         self.engine.stop()
         self.listener.stop()
         self.heartbeat.stop()

@@ -72,6 +72,9 @@ class WorkerMetrics(BellMetrics):
         self._generation = histogram("generation", "An attempt, from claim to result.", BOUNDS)
         self._read = tokens("prompt", "Prompt tokens read.")
         self._written = tokens("completion", "Tokens written.")
+        self._pieces = Counter(
+            "inferq_stream_pieces_total", "Pieces of text told while their runs run.", registry=registry
+        )
         self._answered = _counter(
             registry, "bells_answered_total", "Bells by what they found.", found=("runs", "nothing")
         )
@@ -103,6 +106,10 @@ class WorkerMetrics(BellMetrics):
             self._each.observe(max(0.0, seconds - first_s) / (tokens - 1))
         self._read.inc(completion.prompt_tokens)
         self._written.inc(tokens)
+
+    def pieces(self, count: int) -> None:
+        """Count pieces of text that were told while their runs run."""
+        self._pieces.inc(count)
 
     def bell(self, *, found: bool) -> None:
         """Count a bell that was answered."""

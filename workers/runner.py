@@ -20,6 +20,7 @@ from inferq.run_store import ClaimedRun, Completion, RunStore
 from workers.engine import Engine
 from workers.metrics import WorkerMetrics
 from workers.slots import IdleSlots
+from workers.token_streams import TokenStreams
 
 log = structlog.get_logger()
 
@@ -83,8 +84,10 @@ class Runner:
         cache: "Redis | None",
         cache_ttl_s: int,
         metrics: WorkerMetrics,
+        streams: TokenStreams,
     ) -> None:
         self._engine = engine
+        self._streams = streams
         self._metrics = metrics
         self._store = store
         self._bells = bells
@@ -130,7 +133,8 @@ class Runner:
         try:
             request = GenerationRequest.model_validate_json(run.request_json)
             began = time.monotonic()
-            completion = self._engine.generate(run.id, request, run.scope)
+            with self._streams.of(run):
+                completion = self._engine.generate(run.id, request, run.scope)
             self._metrics.completion(completion, time.monotonic() - began)
         except RequestFailed as error:
             code, message, retryable = error.code, str(error), error.retryable

@@ -9,7 +9,7 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -38,6 +38,11 @@ class _Sequence:
     done: threading.Event = field(default_factory=threading.Event)
     first_token: float | None = None
     aborted: bool = False
+
+    @property
+    def written(self) -> int:
+        """Words so far."""
+        return len(self.words) * (self.steps - self.steps_left) // self.steps
 
 
 class SimulatedEngine:
@@ -123,10 +128,13 @@ class SimulatedEngine:
     def written(self) -> dict[str, int]:
         """See :class:`workers.engine.Engine`."""
         with self._lock:
-            return {
-                run_id: len(one.words) * (one.steps - one.steps_left) // one.steps
-                for run_id, one in self._running.items()
-            }
+            return {run_id: one.written for run_id, one in self._running.items()}
+
+    def texts(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """See :class:`workers.engine.Engine`."""
+        with self._lock:
+            running = {run_id: self._running[run_id] for run_id in run_ids if run_id in self._running}
+        return {run_id: " ".join(one.words[: one.written]) for run_id, one in running.items()}
 
     @property
     def dead(self) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
@@ -36,6 +36,8 @@ Returned = TypeVar("Returned")
 #: Scheduler and model in one process. They take turns: in vLLM's default for CPUs, a process each, the one that waits
 #: keeps a core busy. The default is there to set the number of OpenMP threads, which leave_a_core does here.
 CPU_EXECUTOR: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+#: Seconds for which the event loop is waited for when it is asked what has been written.
+TEXTS_S: Final = 5.0
 #: Seconds the engine may take to end before it is left to the guard.
 STOP_S: Final = 5.0
 
@@ -96,6 +98,23 @@ class VllmEngine:
             return {}
         states = llm.output_processor.request_states.copy().values()
         return {one.external_req_id: one.detokenizer.num_output_tokens() for one in states if one.detokenizer}
+
+    def texts(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """See :class:`workers.engine.Engine`.
+
+        Asked every few moments instead of having vLLM hand over each token: that would wake a coroutine for every token
+        of every run. On the loop, where no text is half-way through the search for stop strings.
+        """
+        return self._on_loop(self._texts(frozenset(run_ids))).result(TEXTS_S)
+
+    async def _texts(self, run_ids: frozenset[str]) -> dict[str, str]:
+        llm = self._llm
+        states = llm.output_processor.request_states.values() if llm else ()
+        return {
+            one.external_req_id: one.detokenizer.get_next_output_text(finished=False, delta=False)
+            for one in states
+            if one.external_req_id in run_ids and one.detokenizer
+        }
 
     @property
     def dead(self) -> bool:

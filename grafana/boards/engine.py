@@ -95,8 +95,11 @@ WORK = Row(
         ),
         Panel(
             title="Tokens per second, by model",
-            description="Written by workers, as they report them.",
-            queries=(Query(expr=rate("inferq_completion_tokens_total", "model"), legend="{{model}}"),),
+            description="Written by workers, as they report them; and pieces of text told to those who follow.",
+            queries=(
+                Query(expr=rate("inferq_completion_tokens_total", "model"), legend="{{model}}"),
+                Query(expr=rate("inferq_stream_pieces_total"), legend="pieces told", look=Look(GREY, "dash")),
+            ),
             unit="short",
         ),
         Panel(

@@ -190,9 +190,9 @@ OBJECTIVE = Row(
             alerts=("InferqRedisNearlyFull", "InferqRedisFull"),
         ),
         tile(
-            "Long-polls",
-            "Requests that are held open by Prefer: wait.",
-            gauge("inferq_http_waiting"),
+            "Held open",
+            "Clients that wait: long-polls, event streams, WebSockets.",
+            f"{gauge('inferq_http_waiting')} + {gauge('inferq_http_streams')}",
             "none",
             base=PLAIN,
             empty="no API",

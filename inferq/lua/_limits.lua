@@ -121,15 +121,21 @@ local function priority_of(who, wanted)
   return most
 end
 
--- The job a caller names, if it is its tenant's; counted as a poll. Returns who and the job's record, or nil, nil and the
--- refusal to reply.
+-- The record of a job if it is the caller's tenant's; or nil and the refusal to reply.
+local function job_of(who, job)
+  local j = record(K.job(job))
+  if j and j.tenant == who.tenant then return j, nil end
+  if not j and redis.call('GET', K.gone(job)) == who.tenant then return nil, {'gone', who.tenant, who.rates} end
+  return nil, {'unknown', who.tenant, who.rates}
+end
+
+-- The job a caller names, counted as a poll. Returns who and the job's record, or nil, nil and the refusal to reply.
 local function enter_job(a, now)
   local who, refusal = enter(a, 'polls', now)
   if refusal then return nil, nil, refusal end
-  local j = record(K.job(a.job))
-  if j and j.tenant == who.tenant then return who, j, nil end
-  if not j and redis.call('GET', K.gone(a.job)) == who.tenant then return nil, nil, {'gone', who.tenant, who.rates} end
-  return nil, nil, {'unknown', who.tenant, who.rates}
+  local j
+  j, refusal = job_of(who, a.job)
+  return who, j, refusal
 end
 
 -- Of whom a question is: of the caller whose JSON {key, digest, request, limit} it is, counted as a poll, or, for "", of

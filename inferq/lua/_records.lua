@@ -67,9 +67,11 @@ local function count_running(r, by)
   redis.call('HINCRBY', K.engine(r.engine), 'running', by)
 end
 
--- Ends a run's time in an engine: its lease, and its place among the runs of its worker.
+-- Ends a run's time in an engine: its lease, its place among the runs of its worker, and the stream of what it wrote: the
+-- whole text is in the output by now, or void.
 local function disembark(run, r)
   if redis.call('ZREM', K.leases, run) == 1 then count_running(r, -1) end
+  if r.stream == '1' then redis.call('DEL', K.events(run)) end
   redis.call('SREM', K.aboard(r.worker or ''), run)
 end
 

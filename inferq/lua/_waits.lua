@@ -38,17 +38,20 @@ local function flat(t)
   return out
 end
 
+-- Where a waiting run stands: its rank, and ms until it should start. A suspect's turn depends on what becomes of others.
+local function place(run, r)
+  if suspicion(r) > 0 then return false, false end
+  local rank = redis.call('ZRANK', line(r), run)
+  if not rank then return false, false end
+  local order, fair = expected_wait(r.engine, tonumber(r.tag), rank, 0, 0)
+  return rank, order and math.min(order, fair) or false
+end
+
 -- A job's record as its owner sees it: {job fields} {run fields} output-or-nil rank-or-nil ms-to-wait-or-nil.
 local function shown(j)
   local r = record(K.run(j.run)) or {}
   local output, rank, wait = false, false, false
   if j.status == 'completed' then output = redis.call('GET', K.output(j.run)) end
-  if j.status == 'queued' and suspicion(r) == 0 then  -- a suspect's turn depends on what becomes of the others
-    rank = redis.call('ZRANK', line(r), j.run)
-    if rank then
-      local order, fair = expected_wait(r.engine, tonumber(r.tag), rank, 0, 0)
-      wait = order and math.min(order, fair) or false
-    end
-  end
+  if j.status == 'queued' then rank, wait = place(j.run, r) end
   return flat(j), flat(r), output, rank, wait
 end

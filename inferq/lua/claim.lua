@@ -1,9 +1,10 @@
 -- Gives the next run of an engine to a worker's slot, under a new fence and a lease.
 -- ARGV 1: engine  2: worker id  3: slot token, new for every claim  4: lease in ms
--- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases slot engine
---        arrivals flows paces waiting_jobs active queue struck solitary turn aboard tenant usage in_flight
---        amounts turns receivers receiver due sending delivery transitions outbox bells totals undelivered
+-- Keys:  job idempotency deadlines retention run request output events members dead_letters sharing leases slot engine
+--        arrivals flows paces waiting_jobs active queue struck solitary turn aboard tenant usage in_flight amounts turns
+--        receivers receiver due sending delivery transitions outbox bells totals undelivered
 -- Reply: none | run id fence attempt request model fp scope store bells left (runs this worker may still claim)
+--        stream (0 or 1)
 -- Replay: the token remembers its run; the same token gets the same run while it is still running.
 local engine, worker, token, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
@@ -42,7 +43,7 @@ end
 
 local function granted(run, r, left)
   return {'run', run, tonumber(r.fence), tonumber(r.attempt), redis.call('GET', K.request(run)),
-    r.model, r.fp, r.scope, tonumber(r.store), math.min(1, bells(engine)), left}
+    r.model, r.fp, r.scope, tonumber(r.store), math.min(1, bells(engine)), left, tonumber(r.stream or 0)}
 end
 
 local held = redis.call('GET', K.slot(token))

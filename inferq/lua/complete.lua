@@ -1,9 +1,9 @@
 -- Ends a run with its text: run, output, cache entry and every member in one step, if the fence still holds.
 -- ARGV 1: run  2: fence  3: text  4: JSON {finish_reason, prompt_tokens, completion_tokens, ttft_ms, cache_ttl_s}
 --      5: cache entry (JSON, opaque here; empty: not stored by this script; not stored either when Redis is full)
--- Keys:  job idempotency deadlines retention run request output members sharing leases engine flows paces
---        waiting_jobs active queue struck solitary aboard memory tenant usage in_flight amounts turns receivers
---        receiver due sending delivery cache transitions outbox totals undelivered
+-- Keys:  job idempotency deadlines retention run request output events members sharing leases engine flows paces
+--        waiting_jobs active queue struck solitary aboard memory tenant usage in_flight amounts turns receivers receiver
+--        due sending delivery cache transitions outbox totals undelivered
 -- Reply: {outcome, runs of the engine that wait}; outcome: 1 done | 2 was already done by this very attempt |
 --        0 refused: not this attempt's any more
 local run, fence = ARGV[1], ARGV[2]

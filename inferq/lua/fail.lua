@@ -1,8 +1,8 @@
 -- Ends a run with an error, if the fence still holds. The request is kept, so that an operator can requeue it.
 -- ARGV 1: run  2: fence  3: code  4: message (never a prompt or an answer)  5: 1 when a retry may help
--- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases engine
---        arrivals flows paces waiting_jobs active queue struck solitary aboard tenant usage in_flight amounts
---        turns receivers receiver due sending delivery transitions outbox totals undelivered
+-- Keys:  job idempotency deadlines retention run request output events members dead_letters sharing leases engine
+--        arrivals flows paces waiting_jobs active queue struck solitary aboard tenant usage in_flight amounts turns
+--        receivers receiver due sending delivery transitions outbox totals undelivered
 -- Reply: 1 done | 2 was already done by this very attempt | 0 refused: not this attempt's any more
 local run, fence = ARGV[1], ARGV[2]
 local r = record(K.run(run))

@@ -2,10 +2,10 @@
 -- past their deadline first, so that running runs are stopped in time although no keeper lives.
 -- ARGV 1: worker id  2: engine  3: lease in ms  4: JSON {state, slots, running, model, host, pid, ...} (values: strings)
 --      5..: run, fence, tokens written so far, run, fence, tokens, ...
--- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases engines
---        engine arrivals flows paces waiting_jobs active queue struck solitary aboard engine_workers worker
---        tenant usage in_flight amounts turns receivers receiver due sending delivery transitions aborts outbox
---        bells totals undelivered
+-- Keys:  job idempotency deadlines retention run request output events members dead_letters sharing leases engines engine
+--        arrivals flows paces waiting_jobs active queue struck solitary aboard engine_workers worker tenant usage
+--        in_flight amounts turns receivers receiver due sending delivery transitions aborts outbox bells totals
+--        undelivered
 -- Reply: {bells, run, reason, run, reason, ...}; reason is lost, cancelled or expired: stop that run.
 -- Replay: renewing twice is renewing.
 local worker, engine, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])

@@ -1,8 +1,8 @@
 -- Hands a run back unfinished: to its queue under its old tag, or to its end when it was told to stop.
 -- ARGV 1: run  2: fence  3: strikes to add (0: nobody is suspected)  4: strikes at which it is given up as poison
--- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases engine
---        arrivals flows paces waiting_jobs active queue struck solitary aboard tenant usage in_flight amounts
---        turns receivers receiver due sending delivery transitions work outbox bells totals undelivered
+-- Keys:  job idempotency deadlines retention run request output events members dead_letters sharing leases engine
+--        arrivals flows paces waiting_jobs active queue struck solitary aboard tenant usage in_flight amounts turns
+--        receivers receiver due sending delivery transitions work outbox bells totals undelivered
 -- Reply: outcome bells; outcome: queued | cancelled | expired | failed | refused (not this attempt's any more)
 -- Replay: a second release finds another status and is refused, and counted once more as a write that came too late.
 local run, fence = ARGV[1], ARGV[2]

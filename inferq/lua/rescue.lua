@@ -1,9 +1,9 @@
 -- A keeper's tick: takes runs back whose lease has ended, unless Redis itself was away.
 -- ARGV 1: lease in ms  2: longest gap in ms between ticks that still counts as steady  3: most runs per tick
 --      4: lost leases after which a run is given up
--- Keys:  job idempotency deadlines retention run request output members dead_letters sharing leases engine
---        arrivals flows paces waiting_jobs active queue struck solitary aboard sweep tenant usage in_flight
---        amounts turns receivers receiver due sending delivery transitions work outbox totals undelivered
+-- Keys:  job idempotency deadlines retention run request output events members dead_letters sharing leases engine
+--        arrivals flows paces waiting_jobs active queue struck solitary aboard sweep tenant usage in_flight amounts turns
+--        receivers receiver due sending delivery transitions work outbox totals undelivered
 -- Reply: {steady (0|1), {run, run, ...}}
 -- Ticks of all keepers count together. After an outage or pause of Redis nobody is rescued for one lease, so every
 -- worker that is alive can renew first.

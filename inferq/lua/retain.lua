@@ -1,8 +1,7 @@
 -- A keeper's tick: drops jobs whose result has been kept long enough.
 -- ARGV 1: most jobs per tick
--- Keys:  job gone tenant_jobs retention run request output members dead_letters sharing leases engine arrivals
---        queue struck solitary aboard turns receivers receiver due sending delivery attempts dead_deliveries
---        undelivered
+-- Keys:  job gone tenant_jobs retention run request output events members dead_letters sharing leases engine arrivals
+--        queue struck solitary aboard turns receivers receiver due sending delivery attempts dead_deliveries undelivered
 -- Reply: number of jobs dropped
 local due = redis.call('ZRANGEBYSCORE', K.retention, '-inf', now_ms(), 'LIMIT', 0, ARGV[1])
 for _, job in ipairs(due) do

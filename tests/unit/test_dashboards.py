@@ -222,7 +222,7 @@ def test_a_label_that_a_metric_lacks_is_an_error() -> None:
 def test_tiles_fill_what_is_free() -> None:
     overview = next(board for board in BOARDS if board.uid == "inferq-overview")
     at = {thing.title: place for thing, place in places(overview)}
-    assert (at["Long-polls"].x, at["Long-polls"].y) == (at["Redis"].x, at["Redis"].y + at["Redis"].height)
+    assert (at["Held open"].x, at["Held open"].y) == (at["Redis"].x, at["Redis"].y + at["Redis"].height)
 
 
 @pytest.mark.parametrize(

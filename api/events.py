@@ -1,0 +1,108 @@
+"""``/v1/jobs/{id}/events`` and ``/v1/jobs/{id}/ws``: what happens to a job, as it happens."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+
+import orjson
+from flask import Blueprint, Response, request
+
+from api.callers import accept, caller_of
+from api.errors import Problem, busy
+from api.follow import END, Event, Following
+from api.jobs import checked
+from api.services import Services, services
+from api.streams import Follower
+from api.websocket import Closed, WebSocket
+from inferq.credentials import Credential
+from inferq.event_streams import Place
+from inferq.job_store import Answer
+
+blueprint = Blueprint("events", __name__)
+
+#: Seconds a client may take no byte, after which it is dropped; it may come back with the id of its last event.
+STALLED_S: Final = 60.0
+
+
+@blueprint.get("/v1/jobs/<job_id>/events")
+def events(job_id: str) -> Response:
+    """Tell a job's events as server-sent events, after ``Last-Event-ID``; 204 when the client has had the last."""
+    svc, caller, place = services(), caller_of(request), _last_event(request)
+    if place is None:
+        accept(svc.jobs.read(caller, checked(job_id)))
+        return Response(status=204)  # tells an EventSource not to come back (WHATWG HTML, 9.2.3)
+    with ExitStack() as held:
+        _, told = _follow(held, svc, caller, job_id, place)
+        _limit_stalls(held, request.environ)
+        answer = Response(map(_sse, told), mimetype="text/event-stream")
+        answer.headers["Cache-Control"] = "private, no-cache"
+        answer.headers["X-Accel-Buffering"] = "no"  # a proxy must not collect events until it has a page full
+        answer.call_on_close(held.pop_all().close)
+    return answer
+
+
+@blueprint.get("/v1/jobs/<job_id>/ws")
+def socket(job_id: str) -> Response:
+    """Tell the same events over a WebSocket (RFC 6455), each as one text message of JSON."""
+    svc, caller, place = services(), caller_of(request), _last_event(request)
+    websocket = WebSocket(request)
+    with ExitStack() as held:
+        follower, told = _follow(held, svc, caller, job_id, place or Place())
+        _limit_stalls(held, request.environ)
+        try:
+            websocket.open(follower.leave)
+            for event in told if place else ():
+                if event:
+                    websocket.send(orjson.dumps({"event": event.name, "id": event.id, "data": event.data}))
+                else:
+                    websocket.ping()
+            websocket.close()
+        except Closed:
+            pass
+    return websocket.answer()
+
+
+def _follow(
+    held: ExitStack, svc: Services, caller: Credential, job_id: str, place: Place
+) -> tuple[Follower, Iterator[Event | None]]:
+    """Begin to follow a job until ``held`` is closed; raises Problem 401, 404, 410, 429 or 503."""
+    follower = held.enter_context(svc.streams.follow(checked(job_id)))
+    if follower is None:
+        raise busy("As many clients wait here as this process holds.", -1, "waiters")
+
+    def read(place: Place, *, first: bool = False) -> Answer:
+        return svc.jobs.follow(caller, job_id, place, first=first)
+
+    following = Following(svc.streams, follower, read, place=place, heartbeat_s=svc.settings.stream_heartbeat)
+    return follower, following.events(accept(read(place, first=True)))
+
+
+def _last_event(call: Any) -> Place | None:
+    """Return how much the client has; None when that was all. Raises Problem 422."""
+    header, name = call.headers.get("Last-Event-ID", ""), "Last-Event-ID"
+    if not header:
+        header, name = call.args.get("last_event_id", ""), "last_event_id"
+    if not header:
+        return Place()
+    try:
+        place = Place.parse(header.removesuffix(END))
+    except ValueError:
+        message = "must be the id of an event of this job"
+        raise Problem(
+            422, "invalid-request", f"{name}: {message}", errors=[{"field": name, "message": message}]
+        ) from None
+    return None if header.endswith(END) else place
+
+
+def _sse(event: Event | None) -> bytes:
+    if event is None:
+        return b": still here\n\n"
+    return b"event: %s\nid: %s\ndata: %s\n\n" % (event.name.encode(), event.id.encode(), orjson.dumps(event.data))
+
+
+def _limit_stalls(held: ExitStack, environ: dict[str, Any]) -> None:
+    """Have writes to a client that takes nothing fail, so that it does not hold its place for ever."""
+    connection = environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(STALLED_S)
+        held.callback(connection.settimeout, None)
