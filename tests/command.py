@@ -1,6 +1,7 @@
 """``inferq`` as a person or a pipe runs it."""
 
 import contextlib
+import io
 import os
 import pty
 import subprocess
@@ -8,6 +9,9 @@ import sys
 from collections.abc import Iterator
 from typing import IO, Any
 
+import pytest
+
+from inferq_client.__main__ import run as command_line
 from tests.processes import ROOT, until
 
 COMMAND = [sys.executable, "-m", "inferq_client"]
@@ -27,6 +31,20 @@ def inferq(url: str, key: str, *arguments: str, **options: Any) -> subprocess.Co
     return subprocess.run(
         [*COMMAND, *arguments], env=environment(url, key), capture_output=True, text=True, timeout=60, **options
     )
+
+
+def inferq_here(url: str, key: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """As :func:`inferq` in this process: starting one takes longer than most commands do."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        patch.setenv("INFERQ_URL", url)
+        patch.setenv("INFERQ_API_KEY", key)
+        patch.setattr("sys.argv", ["inferq", *arguments])
+        try:
+            code = command_line()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 class Terminal:

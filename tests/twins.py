@@ -53,5 +53,7 @@ def twin(kind: str, url: str, key: str, **options: Any) -> Iterator[Any]:
     else:
         with start_blocking_portal() as portal:
             client = AsyncInferq(url, key, **options)
-            yield Blocked(client, portal)
-            portal.call(client.close)
+            try:
+                yield Blocked(client, portal)
+            finally:
+                portal.call(client.close)

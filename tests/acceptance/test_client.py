@@ -13,6 +13,7 @@ from inferq_client import (
     AUTO,
     BadRequest,
     Conflict,
+    Ended,
     Gone,
     Inferq,
     JobCancelled,
@@ -23,6 +24,8 @@ from inferq_client import (
     NotUnderstood,
     Progress,
     RateLimited,
+    Restarted,
+    Token,
     Unauthorized,
     WaitTimeout,
 )
@@ -245,6 +248,25 @@ def test_a_map_that_is_left_leaves_nothing_running(service: Service, kind: str) 
         else:
             pytest.fail("there were results")
     until(lambda: threading.active_count() <= before, 5, "its threads have ended")
+
+
+def test_a_stream_tells_the_text_of_the_job_though_it_is_cut(service: Service, cutter: Cutter, kind: str) -> None:
+    text = ""
+    with twin(kind, cutter.url, service.key) as client:
+        for event in client.stream(words(300), max_tokens=300):
+            match event:
+                case Token():
+                    text += event.text
+                    cutter.cuts = int(cutter.cut < 2)
+                case Restarted():
+                    text = ""
+        assert cutter.cut == 2
+        assert isinstance(event, Ended)
+        assert event.job.text == text
+        assert len(text.split()) == 300
+        failing = client.stream(words(1, "simulate:fails"))
+        with pytest.raises(JobFailed):
+            list(failing)
 
 
 def test_state_of_the_service(client: Any, service: Service) -> None:

@@ -9,9 +9,8 @@ import pytest
 
 from inferq.credentials import KeyLimits, KeyRing
 from inferq_client import Inferq
-from tests.command import COMMAND, environment, inferq, terminal
+from tests.command import COMMAND, environment, inferq, inferq_here, terminal
 from tests.event_server import CUT, JOB, event, streaming
-from tests.processes import until
 from tests.receiver import receiving
 from tests.service import Service
 
@@ -31,25 +30,27 @@ def test_in_a_pipe_the_answer_alone_is_on_stdout(service: Service) -> None:
     asked = inferq(service.url, service.key, "submit", "-", "--json", input=words(2))
     job = json.loads(asked.stdout)
     assert (job["status"], job["object"], asked.stderr) == ("completed", "job", "")
-    got = inferq(service.url, service.key, "get", job["id"])
+    got = inferq_here(service.url, service.key, "get", job["id"])
     assert (got.returncode, got.stdout) == (0, job["output"]["text"] + "\n")
-    assert json.loads(inferq(service.url, service.key, "get", job["id"], "--json").stdout) == job
+    assert json.loads(inferq_here(service.url, service.key, "get", job["id"], "--json").stdout) == job
 
 
 def test_jobs_are_made_listed_and_cancelled(service: Service) -> None:
     key = service.tenant()
-    job = inferq(service.url, key, "submit", words(1000), "--no-wait").stdout.strip()
+    job = inferq_here(service.url, key, "submit", words(4000), "--max-tokens", "4000", "--no-wait").stdout.strip()
     assert len(job) == 36
-    again = inferq(service.url, key, "submit", "hi", "--no-wait", "--idempotency-key", "k1", "--chat").stdout
-    assert inferq(service.url, key, "submit", "hi", "--no-wait", "--idempotency-key", "k1", "--chat").stdout == again
-    cancelled = inferq(service.url, key, "cancel", job)
+    again = inferq_here(service.url, key, "submit", "hi", "--no-wait", "--idempotency-key", "k1", "--chat").stdout
+    assert (
+        inferq_here(service.url, key, "submit", "hi", "--no-wait", "--idempotency-key", "k1", "--chat").stdout == again
+    )
+    cancelled = inferq_here(service.url, key, "cancel", job)
     assert cancelled.stdout.split()[0] == job
-    waited = inferq(service.url, key, "get", job, "--wait")
+    waited = inferq_here(service.url, key, "get", job, "--wait")
     assert (waited.returncode, waited.stdout, "cancelled" in waited.stderr) == (1, "", True)
-    rows = [line.split("\t") for line in inferq(service.url, key, "list").stdout.splitlines()]
+    rows = [line.split("\t") for line in inferq_here(service.url, key, "list").stdout.splitlines()]
     assert [row[0] for row in rows] == [again.strip(), job]
     assert rows[1][1:3] == ["cancelled", "normal"]
-    lines = inferq(service.url, key, "list", "--json", "--status", "cancelled").stdout.splitlines()
+    lines = inferq_here(service.url, key, "list", "--json", "--status", "cancelled").stdout.splitlines()
     assert [json.loads(line)["id"] for line in lines] == [job]
 
 
@@ -71,7 +72,7 @@ def test_jobs_are_made_listed_and_cancelled(service: Service) -> None:
     ],
 )
 def test_exit_statuses(service: Service, arguments: tuple[str, ...], code: int, said: str) -> None:
-    done = inferq(service.url, service.key, *arguments)
+    done = inferq_here(service.url, service.key, *arguments)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -79,24 +80,14 @@ def test_exit_statuses(service: Service, arguments: tuple[str, ...], code: int, 
 
 def test_exit_statuses_of_limits_and_of_what_does_not_answer(service: Service) -> None:
     key = KeyRing(service.redis).create("hasty", limits=KeyLimits(requests=1))
-    assert inferq(service.url, key, "submit", "hi", "--no-wait").returncode == 0
-    with Inferq(service.url, key, retry_for_s=0) as client:
-        until(lambda: client.queue(), what="reads are counted apart")
+    assert inferq_here(service.url, key, "submit", "hi", "--no-wait").returncode == 0
+    limited = inferq_here(service.url, key, "submit", "hi", "--no-wait")
+    assert (limited.returncode, "Try again in" in limited.stderr) == (6, True)
     with receiving(lambda _, __: 404) as other:
-        strange = inferq(other.url, "", "submit", "hi")
+        strange = inferq_here(other.url, "", "submit", "hi")
         assert (strange.returncode, "not inferq" in strange.stderr) == (7, True)
-    with streaming(job=JOB | {"id": None}) as odd:
-        assert inferq(odd.url, "", "get", "x").returncode == 0
-
-
-def test_no_service_is_said_in_a_sentence() -> None:
-    with subprocess.Popen(
-        [*COMMAND, "top", "--json"], env=environment("http://127.0.0.1:9", ""), stderr=subprocess.PIPE, text=True
-    ) as process:
-        process.send_signal(signal.SIGINT) if False else None
-        _, said = process.communicate(timeout=100)
-    assert process.returncode == 7
-    assert "is inferq at http://127.0.0.1:9?" in said
+    nobody = inferq_here("http://127.0.0.1:9", "", "top", "--json")
+    assert (nobody.returncode, "is inferq at http://127.0.0.1:9?" in nobody.stderr) == (7, True)
 
 
 def test_whoever_stops_reading_is_no_error(service: Service) -> None:
@@ -122,10 +113,17 @@ def test_a_terminal_sees_where_the_job_is_and_then_the_answer(service: Service) 
         assert "\x1b[" in shown.output
 
 
-def test_ctrl_c_cancels_the_job(service: Service) -> None:
+def test_a_terminal_sees_tokens_of_a_real_job(service: Service) -> None:
+    with terminal(service.url, service.key, "submit", words(60)) as shown:
+        assert shown.ended() == 0
+        assert "60 tokens" in shown.output
+
+
+@pytest.mark.parametrize("stream", ["--stream", "--no-stream"])
+def test_ctrl_c_cancels_the_job(service: Service, stream: str) -> None:
     key = service.tenant()
-    with terminal(service.url, key, "submit", words(5000), "--max-tokens", "5000", "--no-stream") as shown:
-        shown.shows("in progress")
+    with terminal(service.url, key, "submit", words(5000), "--max-tokens", "5000", stream) as shown:
+        shown.shows("in progress" if stream == "--no-stream" else "queue")
         shown.process.send_signal(signal.SIGINT)
         assert shown.ended() == 130
         assert "cancelled job" in shown.output
@@ -141,21 +139,23 @@ def test_tokens_come_as_they_are_told() -> None:
     ]
     more = [event(3, "restarted", {}), event(4, "token", {"text": "two"})]
     done = JOB | {"status": "completed", "terminal": True, "output": {"text": "two", "finish_reason": "stop"}}
-    with streaming([*pieces, CUT], [*more, event(5, "done", done)]) as server:
-        with terminal(server.url, "", "submit", "hi") as shown:
-            assert shown.ended() == 0
-            one, again, two = (shown.output.index(text) for text in ("one ", "void", "two"))
-            assert one < again < two
-            assert "\x1b[31m" not in shown.output, "an answer does not move the terminal"
+    with (
+        streaming([*pieces, CUT], [*more, event(5, "done", done)]) as server,
+        terminal(server.url, "", "submit", "hi") as shown,
+    ):
+        assert shown.ended() == 0
+        one, again, two = (shown.output.index(text) for text in ("one ", "void", "two"))
+        assert one < again < two
+        assert "\x1b[31m" not in shown.output, "an answer does not move the terminal"
     with streaming([event(1, "error", JOB | {"status": "expired", "terminal": True})]) as server:
-        assert inferq(server.url, "", "submit", "hi", "--stream").returncode == 1
+        assert inferq_here(server.url, "", "submit", "hi", "--stream").returncode == 1
 
 
 def test_top_shows_queue_and_workers(service: Service) -> None:
-    shown = inferq(service.url, service.key, "top").stdout
+    shown = inferq_here(service.url, service.key, "top").stdout
     assert all(text in shown for text in ("demo-mistral", "ready", "of 4 slots", "worker 1"))
     assert "\x1b" not in shown
-    state = json.loads(inferq(service.url, service.key, "top", "--json").stdout)
+    state = json.loads(inferq_here(service.url, service.key, "top", "--json").stdout)
     assert state["queue"]["object"] == "queue"
     with terminal(service.url, service.key, "top", "--every", "0.1") as live:
         live.shows("demo-mistral")
@@ -167,8 +167,8 @@ def test_completion_and_help() -> None:
     env = environment("", "") | {"_INFERQ_COMPLETE": "complete_bash", "COMP_WORDS": "inferq su", "COMP_CWORD": "1"}
     done = subprocess.run(COMMAND, env=env, capture_output=True, text=True, timeout=60)
     assert "submit" in done.stdout
-    assert "--output" in inferq("", "", "batch", "--help").stdout
-    assert inferq("", "", "--version").stdout.startswith("inferq ")
+    assert "--output" in inferq_here("", "", "batch", "--help").stdout
+    assert inferq_here("", "", "--version").stdout.startswith("inferq ")
 
 
 def test_without_its_libraries_the_command_line_says_what_is_missing() -> None:

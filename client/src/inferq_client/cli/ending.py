@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import Final
 
 import typer
 
@@ -78,13 +79,17 @@ def sentence(error: InferqError, url: str) -> str:
     return text
 
 
+#: Seconds for which a command repeats a call: somebody sits before it.
+RETRY_S: Final = 5.0
+
+
 @contextmanager
-def connected(url: str | None, api_key: str | None, *, retry_for_s: float = 60.0) -> Iterator[Inferq]:
+def connected(url: str | None, api_key: str | None) -> Iterator[Inferq]:
     """Yield a client; whatever goes wrong ends the command with a sentence and its exit status."""
     named = ""
     try:
         try:
-            client = Inferq(url, api_key, retry_for_s=retry_for_s)
+            client = Inferq(url, api_key, retry_for_s=RETRY_S)
         except InferqError as error:
             say(f"inferq: {error}")
             raise typer.Exit(Exit.USAGE) from None

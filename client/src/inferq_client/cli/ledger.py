@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,28 +34,33 @@ class Ledger:
 
     def __enter__(self) -> Self:
         """Read what an earlier run has left; raises WrongFile when another one is at it, or it is no ledger."""
-        try:
-            self._note = self._jobs.open("a+", encoding="utf-8")
-            _lock(self._note.fileno(), self._jobs)
-            for entry in _lines(self._jobs):
-                self.jobs[entry["key"]] = entry["job"]
-            self._write = self._results.open("a+", encoding="utf-8")
-            for entry in _lines(self._results):
-                if entry["status"] == "completed":
-                    self.completed.add(entry["key"])
-                else:
-                    self.failed[entry["key"]] += 1
-        except OSError as error:
-            raise WrongFile(f"{error.filename}: {error.strerror}") from None
-        except (KeyError, TypeError):
-            raise WrongFile(f"{self._results} is not a file of results; name another with -o") from None
+        with ExitStack() as files:
+            try:
+                self._note = files.enter_context(self._jobs.open("a+", encoding="utf-8"))
+                _lock(self._note.fileno(), self._jobs)
+                self._write = files.enter_context(self._results.open("a+", encoding="utf-8"))
+                self._read()
+            except OSError as error:
+                raise WrongFile(f"{error.filename}: {error.strerror}") from None
+            self._files = files.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._write.close()
-        self._note.close()
+        self._files.close()
+
+    def _read(self) -> None:
+        for entry in _lines(self._jobs):
+            self.jobs[entry["key"]] = entry["job"]
+        try:
+            for entry in _lines(self._results):
+                if entry["status"] == "completed":
+                    self.completed.add(entry["key"])
+                else:
+                    self.failed[entry["key"]] += 1
+        except (KeyError, TypeError):
+            raise WrongFile(f"{self._results} is not a file of results; name another with -o") from None
 
     def accepted(self, key: str, job: str) -> None:
         """Note which job a line became."""
