@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from inferq.credentials import KeyRing
 from inferq.settings import Settings
 from inferq_client import Inferq
 from tests.conftest import make_settings
-from tests.processes import ROOT, Stack, stack, until
+from tests.processes import Stack, stack, until
 from tests.redis_server import RedisServer, binaries
 
 #: Seconds that a token of the simulated engine takes.
@@ -58,8 +57,7 @@ def serving(directory: Path, **changes: object) -> Iterator[Service]:
     )
     try:
         with stack(settings, directory) as processes, server.client() as redis:
-            command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "api" / "gunicorn_conf.py"), "api.wsgi:app"]
-            processes._start("api", command)
+            processes.api()
             processes.keeper()
             processes.worker()
             key = KeyRing(redis).create("acme", name="tests")

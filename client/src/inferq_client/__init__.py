@@ -7,6 +7,7 @@ with Inferq("http://127.0.0.1:8000", "iq_…") as client:
 """
 
 from inferq_client.async_client import AsyncInferq
+from inferq_client.dialogues import AUTO
 from inferq_client.errors import (
     ApiError,
     BadGateway,
@@ -32,7 +33,6 @@ from inferq_client.errors import (
     WaitTimeout,
 )
 from inferq_client.events import Accepted, Ended, Event, Restarted, Status, Token, Used
-from inferq_client.flows import AUTO
 from inferq_client.jobs import Deadline, Job, JobError, JobOptions, Output, Place, Prompt, Timings, Usage, Webhook
 from inferq_client.mapping import Progress
 from inferq_client.queue import EngineState, QueueState, WorkerState

@@ -13,10 +13,10 @@ from typing import Any, Literal, Self, TypeVar, Unpack, cast
 import httpx2
 
 from inferq_client import transport
+from inferq_client.dialogues import AUTO, Dialogues, IdempotencyKey
 from inferq_client.errors import InferqError, NoAnswer
 from inferq_client.events import Event
-from inferq_client.exchange import Call, Flow, Follow, Next, Pause, Reply, ServerEvent, Show
-from inferq_client.flows import AUTO, Flows, IdempotencyKey
+from inferq_client.exchange import Call, Dialogue, Follow, Next, Pause, Reply, ServerEvent, Show
 from inferq_client.jobs import Job, JobOptions, Prompt
 from inferq_client.mapping import CONCURRENCY, MAP_RETRY_S, Item, Report, counted, in_order, parted
 from inferq_client.queue import QueueState
@@ -41,7 +41,7 @@ class AsyncInferq:
         self._timeout_s = timeout_s
         self._own = http is None
         self._http = http or httpx2.AsyncClient(**transport.client_options(self._service))
-        self._flows = Flows(retry_for_s, time.monotonic)
+        self._dialogues = Dialogues(retry_for_s, time.monotonic)
 
     async def submit(
         self,
@@ -55,7 +55,7 @@ class AsyncInferq:
     ) -> Job:
         """As :meth:`Inferq.submit`."""
         return await self._run(
-            self._flows.submit(
+            self._dialogues.submit(
                 prompt,
                 {**options, **(extra_body or {})},
                 wait_s=wait_s,
@@ -75,19 +75,19 @@ class AsyncInferq:
     ) -> Job:
         """As :meth:`Inferq.run`."""
         how = {"idempotency_key": idempotency_key, "cache_control": cache_control}
-        return (await self._run(self._flows.run(prompt, options, timeout_s=timeout_s, **how))).checked()
+        return (await self._run(self._dialogues.run(prompt, options, timeout_s=timeout_s, **how))).checked()
 
     async def get(self, job: Job | str) -> Job:
         """As :meth:`Inferq.get`."""
-        return await self._run(self._flows.get(job))
+        return await self._run(self._dialogues.get(job))
 
     async def wait(self, job: Job | str, *, timeout_s: float | None = None) -> Job:
         """As :meth:`Inferq.wait`."""
-        return await self._run(self._flows.wait(job, timeout_s=timeout_s))
+        return await self._run(self._dialogues.wait(job, timeout_s=timeout_s))
 
     def watch(self, job: Job | str, *, every_s: float = 1.0, timeout_s: float | None = None) -> AsyncIterator[Job]:
         """As :meth:`Inferq.watch`."""
-        return self._shown(self._flows.watch(job, every_s=every_s, timeout_s=timeout_s))
+        return self._shown(self._dialogues.watch(job, every_s=every_s, timeout_s=timeout_s))
 
     def stream(
         self,
@@ -99,19 +99,19 @@ class AsyncInferq:
     ) -> AsyncIterator[Event]:
         """As :meth:`Inferq.stream`."""
         how = {"idempotency_key": idempotency_key, "cache_control": cache_control}
-        return self._shown(self._flows.stream(prompt, options, **how))
+        return self._shown(self._dialogues.stream(prompt, options, **how))
 
     def events(self, job: Job | str) -> AsyncIterator[Event]:
         """As :meth:`Inferq.events`."""
-        return self._shown(self._flows.events(job))
+        return self._shown(self._dialogues.events(job))
 
     async def cancel(self, job: Job | str) -> Job:
         """As :meth:`Inferq.cancel`."""
-        return await self._run(self._flows.cancel(job))
+        return await self._run(self._dialogues.cancel(job))
 
     async def delete(self, job: Job | str) -> None:
         """As :meth:`Inferq.delete`."""
-        await self._run(self._flows.delete(job))
+        await self._run(self._dialogues.delete(job))
 
     async def map(
         self,
@@ -135,7 +135,7 @@ class AsyncInferq:
             prompt, own = parted(item)
             how: dict[str, Any] = {"timeout_s": None, "retry_for_s": retry_for_s}
             try:
-                return (await self._run(self._flows.run(prompt, {**options, **own}, **how))).checked()
+                return (await self._run(self._dialogues.run(prompt, {**options, **own}, **how))).checked()
             except InferqError as error:
                 if return_errors:
                     return cast(Job, error)
@@ -151,19 +151,19 @@ class AsyncInferq:
 
     async def queue(self) -> QueueState:
         """As :meth:`Inferq.queue`."""
-        return QueueState.of(await self._run(self._flows.read("/v1/queue")))
+        return QueueState.of(await self._run(self._dialogues.read("/v1/queue")))
 
     async def models(self) -> dict[str, Any]:
         """As :meth:`Inferq.models`."""
-        return await self._run(self._flows.read("/v1/models"))
+        return await self._run(self._dialogues.read("/v1/models"))
 
     async def usage(self, days: int = 30) -> dict[str, Any]:
         """As :meth:`Inferq.usage`."""
-        return await self._run(self._flows.read("/v1/usage", {"days": days}))
+        return await self._run(self._dialogues.read("/v1/usage", {"days": days}))
 
     def list(self, *, status: str | None = None, limit: int | None = None) -> AsyncIterator[Job]:
         """As :meth:`Inferq.list`."""
-        return self._shown(self._flows.list(status, limit))
+        return self._shown(self._dialogues.list(status, limit))
 
     async def close(self) -> None:
         """Close the connections."""
@@ -187,12 +187,12 @@ class AsyncInferq:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._service.url!r})"
 
-    async def _run(self, flow: Flow[T]) -> T:
+    async def _run(self, dialogue: Dialogue[T]) -> T:
         line = _Line(self._http, self._timeout_s)
         try:
             outcome: Any = None
             while True:
-                step = flow.send(outcome)
+                step = dialogue.send(outcome)
                 outcome = None if isinstance(step, Show) else await line.do(step)
         except StopIteration as end:
             result: T = end.value
@@ -200,13 +200,13 @@ class AsyncInferq:
         finally:
             await line.close()
 
-    async def _shown(self, flow: Flow[None]) -> AsyncGenerator[Any]:
+    async def _shown(self, dialogue: Dialogue[None]) -> AsyncGenerator[Any]:
         line = _Line(self._http, self._timeout_s)
         try:
             outcome: Any = None
             while True:
                 try:
-                    step = flow.send(outcome)
+                    step = dialogue.send(outcome)
                 except StopIteration:
                     return
                 if isinstance(step, Show):
@@ -219,7 +219,7 @@ class AsyncInferq:
 
 
 class _Line:
-    """Does the steps of one flow."""
+    """Does the steps of one dialogue."""
 
     def __init__(self, http: httpx2.AsyncClient, timeout_s: float) -> None:
         self._http = http

@@ -1,6 +1,6 @@
 """What goes over the wire, as data, and how long it is repeated. Nothing here does input or output.
 
-What the client does is written once, in generators (:mod:`inferq_client.flows`) that yield the steps below and are sent
+What the client does is written once, in generators (:mod:`inferq_client.dialogues`) that yield the steps below and are sent
 what came of them. The two clients only do the steps, one by blocking and one by awaiting.
 """
 
@@ -86,7 +86,7 @@ class ServerEvent:
 
 Step: TypeAlias = Call | Follow | Next | Pause | Show
 #: Yields steps, is sent what came of each, and returns the result.
-Flow: TypeAlias = Generator[Step, Any, T]
+Dialogue: TypeAlias = Generator[Step, Any, T]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from anyio.from_thread import start_blocking_portal
 
 from inferq_client import transport
 from inferq_client.async_client import AsyncInferq
+from inferq_client.dialogues import AUTO, Dialogues, IdempotencyKey
 from inferq_client.errors import NoAnswer
 from inferq_client.events import Event
-from inferq_client.exchange import Call, Flow, Follow, Next, Pause, Reply, ServerEvent, Show
-from inferq_client.flows import AUTO, Flows, IdempotencyKey
+from inferq_client.exchange import Call, Dialogue, Follow, Next, Pause, Reply, ServerEvent, Show
 from inferq_client.jobs import Job, JobOptions, Prompt
 from inferq_client.mapping import CONCURRENCY, MAP_RETRY_S, Item, Report
 from inferq_client.queue import QueueState
@@ -50,7 +50,7 @@ class Inferq:
         self._retry_for_s = retry_for_s
         self._own = http is None
         self._http = http or httpx2.Client(**transport.client_options(self._service))
-        self._flows = Flows(retry_for_s, time.monotonic)
+        self._dialogues = Dialogues(retry_for_s, time.monotonic)
 
     def submit(
         self,
@@ -69,7 +69,7 @@ class Inferq:
         ``no-cache``, ``no-store``, ``only-if-cached``. ``extra_body``: fields that this version does not know.
         """
         return self._run(
-            self._flows.submit(
+            self._dialogues.submit(
                 prompt,
                 {**options, **(extra_body or {})},
                 wait_s=wait_s,
@@ -89,19 +89,19 @@ class Inferq:
     ) -> Job:
         """Submit, wait, and return the completed job; raises JobFailed, JobCancelled, JobExpired or WaitTimeout."""
         how = {"idempotency_key": idempotency_key, "cache_control": cache_control}
-        return self._run(self._flows.run(prompt, options, timeout_s=timeout_s, **how)).checked()
+        return self._run(self._dialogues.run(prompt, options, timeout_s=timeout_s, **how)).checked()
 
     def get(self, job: Job | str) -> Job:
         """Read a job; raises NotFound, or Gone once its result has expired."""
-        return self._run(self._flows.get(job))
+        return self._run(self._dialogues.get(job))
 
     def wait(self, job: Job | str, *, timeout_s: float | None = None) -> Job:
         """Return a job once it has ended, however it has; raises WaitTimeout."""
-        return self._run(self._flows.wait(job, timeout_s=timeout_s))
+        return self._run(self._dialogues.wait(job, timeout_s=timeout_s))
 
     def watch(self, job: Job | str, *, every_s: float = 1.0, timeout_s: float | None = None) -> Iterator[Job]:
         """Yield a job at each change, and about every ``every_s`` seconds, until it has ended."""
-        return self._shown(self._flows.watch(job, every_s=every_s, timeout_s=timeout_s))
+        return self._shown(self._dialogues.watch(job, every_s=every_s, timeout_s=timeout_s))
 
     def stream(
         self,
@@ -116,19 +116,19 @@ class Inferq:
         A lost connection is taken up where it was. Raises JobFailed and its like when the job ends otherwise.
         """
         how = {"idempotency_key": idempotency_key, "cache_control": cache_control}
-        return self._shown(self._flows.stream(prompt, options, **how))
+        return self._shown(self._dialogues.stream(prompt, options, **how))
 
     def events(self, job: Job | str) -> Iterator[Event]:
         """Yield what a job tells that was submitted with ``stream``, from its beginning."""
-        return self._shown(self._flows.events(job))
+        return self._shown(self._dialogues.events(job))
 
     def cancel(self, job: Job | str) -> Job:
         """Cancel a job: ``cancelled``, or ``cancelling`` while the engine frees it. Raises Conflict if it has ended."""
-        return self._run(self._flows.cancel(job))
+        return self._run(self._dialogues.cancel(job))
 
     def delete(self, job: Job | str) -> None:
         """Erase prompt and output of a finished job."""
-        self._run(self._flows.delete(job))
+        self._run(self._dialogues.delete(job))
 
     def map(
         self,
@@ -167,19 +167,19 @@ class Inferq:
 
     def queue(self) -> QueueState:
         """Return what waits and who works."""
-        return QueueState.of(self._run(self._flows.read("/v1/queue")))
+        return QueueState.of(self._run(self._dialogues.read("/v1/queue")))
 
     def models(self) -> dict[str, Any]:
         """Return the models and their state, as JSON."""
-        return self._run(self._flows.read("/v1/models"))
+        return self._run(self._dialogues.read("/v1/models"))
 
     def usage(self, days: int = 30) -> dict[str, Any]:
         """Return the tenant's jobs and tokens by day, and its limits, as JSON."""
-        return self._run(self._flows.read("/v1/usage", {"days": days}))
+        return self._run(self._dialogues.read("/v1/usage", {"days": days}))
 
     def list(self, *, status: str | None = None, limit: int | None = None) -> Iterator[Job]:
         """Yield the tenant's jobs, newest first, without outputs; all, or ``limit`` of them."""
-        return self._shown(self._flows.list(status, limit))
+        return self._shown(self._dialogues.list(status, limit))
 
     def close(self) -> None:
         """Close the connections."""
@@ -203,12 +203,12 @@ class Inferq:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._service.url!r})"
 
-    def _run(self, flow: Flow[T]) -> T:
+    def _run(self, dialogue: Dialogue[T]) -> T:
         line = _Line(self._http, self._timeout_s)
         try:
             outcome: Any = None
             while True:
-                step = flow.send(outcome)
+                step = dialogue.send(outcome)
                 outcome = None if isinstance(step, Show) else line.do(step)
         except StopIteration as end:
             result: T = end.value
@@ -216,13 +216,13 @@ class Inferq:
         finally:
             line.close()
 
-    def _shown(self, flow: Flow[None]) -> Generator[Any]:
+    def _shown(self, dialogue: Dialogue[None]) -> Generator[Any]:
         line = _Line(self._http, self._timeout_s)
         try:
             outcome: Any = None
             while True:
                 try:
-                    step = flow.send(outcome)
+                    step = dialogue.send(outcome)
                 except StopIteration:
                     return
                 if isinstance(step, Show):
@@ -235,7 +235,7 @@ class Inferq:
 
 
 class _Line:
-    """Does the steps of one flow."""
+    """Does the steps of one dialogue."""
 
     def __init__(self, http: httpx2.Client, timeout_s: float) -> None:
         self._http = http

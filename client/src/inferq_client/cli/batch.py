@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from inferq_client import ApiError, AsyncInferq, Gone, InferqError, Job, NotFound, Unauthorized
-from inferq_client.cli.ledger import Ledger, WrongFile
+from inferq_client.cli.results import Results, WrongFile
 from inferq_client.cli.saying import console, say, span
 from inferq_client.mapping import MAP_RETRY_S, Progress, Report, parted
 from inferq_client.progress_bar import bar
@@ -84,8 +84,8 @@ def run_batch(batch: Batch, url: str, api_key: str | None, concurrency: int) -> 
     how to go on.
     """
     keys = [line.key for line in batch.lines()]  # all are read once, so that nothing is asked before a wrong line
-    with Ledger(batch.output) as ledger:
-        work = _Work(batch, ledger, keys)
+    with Results(batch.output) as results:
+        work = _Work(batch, results, keys)
         try:
             asyncio.run(work.run(url, api_key, concurrency))
         except (KeyboardInterrupt, InferqError):
@@ -94,22 +94,22 @@ def run_batch(batch: Batch, url: str, api_key: str | None, concurrency: int) -> 
         say(work.summary())
         counts = work.counts()
         if counts["completed"] == len(keys):
-            ledger.forget_jobs()
+            results.forget_jobs()
         return counts
 
 
 class _Work:
     """The lines that have no result yet, and those who bring them one."""
 
-    def __init__(self, batch: Batch, ledger: Ledger, keys: list[str]) -> None:
+    def __init__(self, batch: Batch, results: Results, keys: list[str]) -> None:
         self._batch = batch
-        self._ledger = ledger
+        self._results = results
         self._keys = keys
         self._left = iter(self._open_lines())
         self._began = time.monotonic()
         self._ended = 0
         self._before = sum(not self._is_open(key) for key in keys)
-        strangers = (ledger.completed | set(ledger.failed)) - set(keys)
+        strangers = (results.completed | set(results.failed)) - set(keys)
         if strangers:
             say(f"{batch.output} has {len(strangers)} results of other lines or options; they stay")
         if self._before:
@@ -117,8 +117,8 @@ class _Work:
 
     def counts(self) -> dict[str, int]:
         """Return how many lines there are, and how they have ended."""
-        completed = sum(key in self._ledger.completed for key in self._keys)
-        failed = sum(key in self._ledger.failed and key not in self._ledger.completed for key in self._keys)
+        completed = sum(key in self._results.completed for key in self._keys)
+        failed = sum(key in self._results.failed and key not in self._results.completed for key in self._keys)
         return {"lines": len(self._keys), "completed": completed, "failed": failed}
 
     def summary(self) -> str:
@@ -144,7 +144,7 @@ class _Work:
     async def _bring(self, client: AsyncInferq, report: Report) -> None:
         for line in self._left:
             result = await self._result(client, line)
-            self._ledger.ended(line.key, result)
+            self._results.ended(line.key, result)
             self._ended += 1
             report(self._progress())
 
@@ -161,9 +161,9 @@ class _Work:
 
     async def _job(self, client: AsyncInferq, line: Line) -> Job:
         key = line.key
-        if self._batch.retry_failed and self._ledger.failed[key]:
-            key = f"{key}-{self._ledger.failed[key]}"  # under its old key it would be the job that failed
-        noted = self._ledger.jobs.get(key)
+        if self._batch.retry_failed and self._results.failed[key]:
+            key = f"{key}-{self._results.failed[key]}"  # under its old key it would be the job that failed
+        noted = self._results.jobs.get(key)
         if noted:
             try:
                 return await client.get(noted)
@@ -172,16 +172,16 @@ class _Work:
         prompt, options = parted(line.body)
         job = await client.submit(prompt, idempotency_key=key, extra_body=options)
         if job.id:
-            self._ledger.accepted(key, job.id)
+            self._results.accepted(key, job.id)
         return job
 
     def _open_lines(self) -> Iterator[Line]:
         return (line for line in self._batch.lines() if self._is_open(line.key))
 
     def _is_open(self, key: str) -> bool:
-        if key in self._ledger.completed:
+        if key in self._results.completed:
             return False
-        return self._batch.retry_failed or key not in self._ledger.failed
+        return self._batch.retry_failed or key not in self._results.failed
 
     def _progress(self) -> Progress:
         return Progress(

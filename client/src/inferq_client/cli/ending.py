@@ -26,7 +26,7 @@ from inferq_client import (
     Unauthorized,
     WaitTimeout,
 )
-from inferq_client.cli.ledger import WrongFile
+from inferq_client.cli.results import WrongFile
 from inferq_client.cli.saying import say
 
 

@@ -19,7 +19,7 @@ class WrongFile(InferqError):
     """A file of a batch cannot be used; the text says why."""
 
 
-class Ledger:
+class Results:
     """What is known of each line, by its key: results as they were written, and jobs that were accepted.
 
     ``failed``: how often a line has ended without an answer.
@@ -33,7 +33,7 @@ class Ledger:
         self.jobs: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        """Read what an earlier run has left; raises WrongFile when another one is at it, or it is no ledger."""
+        """Read what an earlier run has left; raises WrongFile when another one is at it, or a file holds something else."""
         with ExitStack() as files:
             try:
                 self._note = files.enter_context(self._jobs.open("a+", encoding="utf-8"))

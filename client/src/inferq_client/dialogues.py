@@ -13,7 +13,7 @@ from inferq_client.errors import InferqError, NoAnswer, NotUnderstood, WaitTimeo
 from inferq_client.events import Accepted, Ended, Restarted, Status, Token, Used
 from inferq_client.exchange import (
     Call,
-    Flow,
+    Dialogue,
     Follow,
     Next,
     Patience,
@@ -46,14 +46,14 @@ AUTO: Final = _Auto()
 IdempotencyKey = str | None | _Auto
 
 
-class Flows:
-    """Builds flows. ``retry_for_s``: how long calls are repeated; ``clock``: seconds that never go back."""
+class Dialogues:
+    """Builds dialogues. ``retry_for_s``: how long calls are repeated; ``clock``: seconds that never go back."""
 
     def __init__(self, retry_for_s: float, clock: Callable[[], float]) -> None:
         self._retry_for_s = retry_for_s
         self._clock = clock
 
-    def ask(self, call: Call, retry_for_s: float | None = None) -> Flow[Reply]:
+    def ask(self, call: Call, retry_for_s: float | None = None) -> Dialogue[Reply]:
         """Send a call, again where that is of use; raises what the service or the network said last."""
         patience = Patience(self._retry_for_s if retry_for_s is None else retry_for_s, self._clock)
         while True:
@@ -75,7 +75,7 @@ class Flows:
         idempotency_key: IdempotencyKey = AUTO,
         cache_control: str = "",
         retry_for_s: float | None = None,
-    ) -> Flow[Job]:
+    ) -> Dialogue[Job]:
         """Submit. One key for all repeats: however often the answer is lost, there is one job."""
         key = uuid.uuid4().hex if isinstance(idempotency_key, _Auto) else idempotency_key
         headers = {
@@ -94,7 +94,7 @@ class Flows:
         reply = yield from self.ask(call, retry_for_s)
         return Job.of(reply.json(), replayed=reply.headers.get("idempotency-replayed") == "true")
 
-    def run(self, prompt: Prompt, options: Mapping[str, Any], *, timeout_s: float | None, **how: Any) -> Flow[Job]:
+    def run(self, prompt: Prompt, options: Mapping[str, Any], *, timeout_s: float | None, **how: Any) -> Dialogue[Job]:
         """Submit and wait for the end, in one call where that is enough."""
         ends = self._ends(timeout_s)
         hold = int(min(MOST_SUBMIT_WAIT, max(0.0, ends - self._clock())))
@@ -103,21 +103,21 @@ class Flows:
             return job
         return (yield from self.wait(job, timeout_s=None if timeout_s is None else ends - self._clock()))
 
-    def get(self, job: Job | str) -> Flow[Job]:
+    def get(self, job: Job | str) -> Dialogue[Job]:
         """Read a job."""
         reply = yield from self.ask(Call(method="GET", path=_path(job)))
         return Job.of(reply.json())
 
-    def cancel(self, job: Job | str) -> Flow[Job]:
+    def cancel(self, job: Job | str) -> Dialogue[Job]:
         """Cancel a job; raises Conflict when it has ended otherwise."""
         reply = yield from self.ask(Call(method="POST", path=f"{_path(job)}/cancel"))
         return Job.of(reply.json())
 
-    def delete(self, job: Job | str) -> Flow[None]:
+    def delete(self, job: Job | str) -> Dialogue[None]:
         """Erase prompt and output of a finished job."""
         yield from self.ask(Call(method="DELETE", path=_path(job)))
 
-    def list(self, status: str | None, limit: int | None) -> Flow[None]:
+    def list(self, status: str | None, limit: int | None) -> Dialogue[None]:
         """Show the tenant's jobs, newest first."""
         cursor, left = "", math.inf if limit is None else limit
         while left > 0:
@@ -131,7 +131,7 @@ class Flows:
             if not cursor:
                 return
 
-    def read(self, path: str, query: Mapping[str, str | int] | None = None) -> Flow[dict[str, Any]]:
+    def read(self, path: str, query: Mapping[str, str | int] | None = None) -> Dialogue[dict[str, Any]]:
         """Read one of the small resources, as JSON."""
         reply = yield from self.ask(Call(method="GET", path=path, query=query or {}))
         found = reply.json()
@@ -139,7 +139,7 @@ class Flows:
             raise NotUnderstood("what the service sent is not an object")
         return found
 
-    def wait(self, job: Job | str, *, timeout_s: float | None) -> Flow[Job]:
+    def wait(self, job: Job | str, *, timeout_s: float | None) -> Dialogue[Job]:
         """Wait for the end of a job; raises WaitTimeout."""
         looks = self.watch(job, every_s=None, timeout_s=timeout_s)
         last: Job | None = job if isinstance(job, Job) else None
@@ -157,7 +157,7 @@ class Flows:
             raise NotUnderstood("the service said nothing of the job")
         return last
 
-    def watch(self, job: Job | str, *, every_s: float | None, timeout_s: float | None) -> Flow[None]:
+    def watch(self, job: Job | str, *, every_s: float | None, timeout_s: float | None) -> Dialogue[None]:
         """Show the job until it has ended: at each change, and with ``every_s`` as often as that; raises WaitTimeout.
 
         The service holds each read open until something changes (``Prefer: wait``), so there is no need to ask often.
@@ -194,7 +194,7 @@ class Flows:
             pause_s = jittered(reply.retry_after_s or LOOK_S) if every_s is None else max(0.0, every_s - held)
             yield Pause(seconds=min(pause_s, left))
 
-    def stream(self, prompt: Prompt, options: Mapping[str, Any], **how: Any) -> Flow[None]:
+    def stream(self, prompt: Prompt, options: Mapping[str, Any], **how: Any) -> Dialogue[None]:
         """Submit a streaming job and show what it tells; raises JobFailed and its like when it ends so."""
         job = yield from self.submit(prompt, {**options, "stream": True}, **how)
         yield Show(what=Accepted(job=job))
@@ -208,7 +208,7 @@ class Flows:
             return
         yield from self.events(job)
 
-    def events(self, job: Job | str, after: str = "") -> Flow[None]:
+    def events(self, job: Job | str, after: str = "") -> Dialogue[None]:
         """Show what a streaming job tells, from its beginning or after an event; a lost stream goes on where it was."""
         call = Call(method="GET", path=f"{_path(job)}/events")
         patience = Patience(self._retry_for_s, self._clock)
@@ -233,7 +233,7 @@ class Flows:
                 raise error
             yield Pause(seconds=pause_s)
 
-    def _ended(self, job: Job | str, event: ServerEvent) -> Flow[None]:
+    def _ended(self, job: Job | str, event: ServerEvent) -> Dialogue[None]:
         raw = _data(event)
         ended = Job.of(raw) if raw.get("object") == "job" else (yield from self.get(job))
         yield Show(what=Ended(job=ended.checked()))
