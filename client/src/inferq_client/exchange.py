@@ -1,7 +1,7 @@
 """What goes over the wire, as data, and how long it is repeated. Nothing here does input or output.
 
-What the client does is written once, in generators (:mod:`inferq_client.dialogues`) that yield the steps below and are sent
-what came of them. The two clients only do the steps, one by blocking and one by awaiting.
+What the client does is written once, in generators (:mod:`inferq_client.dialogues`) that yield the steps below and are
+sent what came of them. The two clients only do the steps, one by blocking and one by awaiting.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Results:
         self.jobs: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        """Read what an earlier run has left; raises WrongFile when another one is at it, or a file holds something else."""
+        """Read what an earlier run has left; raises WrongFile when another is at it, or it is something else."""
         with ExitStack() as files:
             try:
                 self._note = files.enter_context(self._jobs.open("a+", encoding="utf-8"))
