@@ -108,7 +108,7 @@ SAYINGS: Final[dict[str, tuple[Level, str, str]]] = {
         "The API at {address} answers {status} to /health.",
         "Compare its REDIS_URL with the one here, and read its log.",
     ),
-    "keys-fine": (_F, "{count} API keys can be used.", ""),
+    "keys-fine": (_F, "API keys that can be used: {count}.", ""),
     "keys-none": (
         _W,
         "There is no API key that can be used: nobody can submit.",
@@ -117,7 +117,7 @@ SAYINGS: Final[dict[str, tuple[Level, str, str]]] = {
     # -- workers and their engines
     "workers-fine": (
         _F,
-        "{engine}: {ready} workers are ready, {running} of {slots} slots are busy, {depth} runs wait.",
+        "{engine}: {ready} ready, {running} of {slots} slots busy, {depth} runs waiting.",
         "",
     ),
     "workers-none": (
@@ -169,7 +169,7 @@ SAYINGS: Final[dict[str, tuple[Level, str, str]]] = {
         "Start one: celery -A workers.keeper worker --pool=threads; read the log of the one that ended.",
     ),
     # -- webhooks
-    "webhooks-fine": (_F, "{count} deliveries of webhooks wait or are under way.", ""),
+    "webhooks-fine": (_F, "Deliveries that wait or are under way: {count}.", ""),
     "webhooks-late": (
         _W,
         "{count} deliveries have not arrived, the oldest for {minutes:.0f} minutes.",

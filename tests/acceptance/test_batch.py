@@ -137,6 +137,8 @@ def test_a_result_that_has_expired_is_asked_again(service: Service, key: str, tm
         (b'"fine"\n{broken\n', "line 2: is not JSON"),
         (b'"fine"\n\n{"prompt": "a", "messages": []}\n', "line 3: must be a string or an object"),
         (b"[1]\n", "line 1: must be"),
+        (b'{"prompt": 5}\n', "line 1: must be"),
+        (b'{"messages": ["hi"]}\n', "line 1: must be"),
         (b"\xff\n", "is not UTF-8"),
     ],
 )

@@ -28,6 +28,7 @@ from inferq_client import (
     Token,
     Unauthorized,
     WaitTimeout,
+    dialogues,
 )
 from tests.cutter import Cutter, cutting
 from tests.processes import until
@@ -212,9 +213,10 @@ def test_an_address_that_is_not_inferq_is_said(kind: str) -> None:
             client.submit("hi")
 
 
-def test_list_goes_through_all_pages(service: Service, kind: str) -> None:
+def test_list_goes_through_all_pages(service: Service, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialogues, "PAGE", 5)
     with twin(kind, service.url, service.tenant()) as client:
-        made = [client.submit(words(1)).id for _ in range(105)]
+        made = [client.submit(words(1)).id for _ in range(11)]
         assert [job.id for job in client.list()] == made[::-1]
         assert [job.id for job in client.list(limit=3)] == made[:-4:-1]
         client.wait(made[0])

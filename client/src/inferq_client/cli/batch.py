@@ -68,7 +68,7 @@ class Batch:
             raise WrongFile(f"{self.prompts}, line {number}: is not JSON") from None
         if isinstance(said, str):
             said = {"prompt": said}
-        if not isinstance(said, dict) or ("prompt" in said) == ("messages" in said):
+        if not isinstance(said, dict) or not _can_be_asked(said):
             raise WrongFile(f"{self.prompts}, line {number}: must be a string or an object with prompt or messages")
         custom_id = said.pop(CUSTOM_ID, None)
         body = {**self._options, **said}
@@ -77,6 +77,13 @@ class Batch:
         seen[same] += 1
         key = hashlib.sha256(f"{same}{seen[same]}".encode()).hexdigest()[:40]
         return Line(number=number, key=key, custom_id=custom_id, body=body)
+
+
+def _can_be_asked(said: dict[str, Any]) -> bool:
+    turns = said.get("messages")
+    if "prompt" in said:
+        return isinstance(said["prompt"], str) and turns is None
+    return isinstance(turns, list) and all(isinstance(turn, dict) for turn in turns)
 
 
 def run_batch(batch: Batch, url: str, api_key: str | None, concurrency: int) -> dict[str, int]:

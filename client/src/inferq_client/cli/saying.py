@@ -60,8 +60,12 @@ def place(status: str, where: Place | None) -> str:
     """Say where a job stands."""
     if status != "queued" or where is None or where.position is None:
         return status.replace("_", " ")
-    eta = "" if where.eta_s is None else f", starts in about {span(where.eta_s)}"
-    return f"queued, position {where.position}{eta}"
+    return f"queued, position {where.position}" + (f", {start(where.eta_s)}" if where.eta_s is not None else "")
+
+
+def start(seconds: float) -> str:
+    """Say when something starts."""
+    return f"starts in about {span(seconds)}" if seconds >= 0.1 else "starts at once"
 
 
 def story(job: Job) -> str:

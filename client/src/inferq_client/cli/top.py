@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inferq_client import Inferq, NoAnswer, NotFound, NotUnderstood, QueueState
-from inferq_client.cli.saying import say, span
+from inferq_client.cli.saying import say, span, start
 
 
 def snapshot(client: Inferq) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def view(queue: QueueState, models: dict[str, Any]) -> Group:
         table.add_row("tokens", f"{engine.queued_tokens:,} reserved by what waits")
         table.add_row("oldest", span(engine.oldest_s) if engine.depth else "-")
         wait = engine.predicted_wait_s
-        table.add_row("a new job", "nobody can say" if wait is None else f"starts in about {span(wait)}")
+        table.add_row("a new job", "nobody can say" if wait is None else start(wait))
         table.add_row("running", f"{running} of {engine.slots} slots {_bar(running, engine.slots)}")
         for number, worker in enumerate(engine.workers, start=1):
             table.add_row(f"worker {number}", f"{worker.state or 'unknown'}, {worker.running} of {worker.slots} slots")
