@@ -65,11 +65,11 @@ $(VENV)/dev: $(VENV)/base requirements-dev.txt requirements-local.txt client/pyp
 	@$(PIP) install -r requirements-dev.txt && touch $@
 
 # Tests run on the system's Redis (7 or later) besides the bundled 6.2. Where it may not be installed, on that one alone.
-# Rules and dashboards are tested with the system's Prometheus, and not where there is none.
+# Rules and dashboards are tested with the system's Prometheus, pages in its Chromium, and not where there is none.
 $(VENV)/system: $(VENV)/base
-	@if [ -z "$$(command -v redis-server)" -o -z "$$(command -v prometheus)" ] && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
+	@if ! which redis-server prometheus chromedriver > /dev/null 2>&1 && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-	  apt-get -qq install --no-install-recommends redis-server prometheus < /dev/null > /dev/null; fi
+	  apt-get -qq install --no-install-recommends redis-server prometheus chromium chromium-driver < /dev/null > /dev/null; fi
 	@touch $@
 
 # Only torch comes from its own index. PyPI's torchvision and its kin are CUDA builds that break transformers beside it.

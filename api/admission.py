@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from flask import Response, after_this_request
+from flask import Response, after_this_request, g
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -16,6 +16,7 @@ from api.errors import Problem, busy
 from api.preferences import CacheDirectives
 from api.schemas import JobRequest
 from api.services import Services
+from inferq.catalogue import Model
 from inferq.completion_cache import CachedCompletion, fingerprint
 from inferq.credentials import Credential
 from inferq.errors import StoreUnavailable
@@ -26,6 +27,8 @@ from inferq.webhooks import BadAddress
 
 log = structlog.get_logger()
 
+#: Seconds after which a caller may look again for a worker: about as long as one takes to load a model.
+UNSERVED_RETRY_AFTER = 30
 #: ``Cache-Status`` of an answer from the cache.
 HIT = "inferq; hit"
 
@@ -74,9 +77,11 @@ def admit(
     idempotency_key: str | None = None,
 ) -> Admitted:
     """Admit ``body`` as job ``job_id`` or answer it from the cache; raises Problem 401, 404, 422, 429, 503 or 504."""
-    admitted = _admit(services, caller, body, cache, job_id, idempotency_key)
+    model = _model(services, body)
+    admitted = _admit(services, caller, body, model, cache, job_id, idempotency_key)
     asked = "fwd=request" not in admitted.cache_status
-    services.metrics.admitted(body.priority, admitted.decision, asked, admitted.age_s)
+    services.metrics.admitted(model.name, body.priority, admitted.decision, asked, admitted.age_s)
+    g.admitted = admitted  # for the request's line in the log
     return admitted
 
 
@@ -84,24 +89,25 @@ def _admit(
     services: Services,
     caller: Credential,
     body: JobRequest,
+    model: Model,
     cache: CacheDirectives,
     job_id: str,
     idempotency_key: str | None,
 ) -> Admitted:
-    settings = services.settings
-    model = _model(settings.public_model, body)
+    settings, call = services.settings, g._get_current_object()  # a proxy looks itself up at every use
     caching = settings.cache_policy == "all" or (settings.cache_policy == "deterministic" and body.deterministic)
     reading = caching and not cache.no_cache
     submission = Submission(
         job_id=job_id,
         run_id=job_id,  # a run is named after the job that opened it, so logs can be searched for either
-        engine=settings.engine_queue,
-        model=model,
+        engine=model.engine,
+        model=model.name,
+        must_be_served=settings.without_worker == "refuse",
         priority=body.priority,
         # No run can be longer than the model's context, whatever was asked for.
         cost=min(body.cost, settings.max_model_len),
         prompt_tokens=min(body.estimated_prompt_tokens, settings.max_model_len),
-        fingerprint=fingerprint(body, settings.model_name),
+        fingerprint=fingerprint(body, model.source),
         scope=settings.cache_scope,
         read_cache=reading and services.cache is None,
         store=caching and not cache.no_store,
@@ -116,6 +122,8 @@ def _admit(
         total_ms=_ms(body.deadline.total_s if body.deadline else None),
         metadata_json=json.dumps(body.metadata) if body.metadata else None,
         stream=body.stream,
+        request_id=call.request_id,
+        trace=call.carrier,
     )
     if idempotency_key is not None:
         submission = replace(
@@ -240,6 +248,14 @@ def _refusal(submission: Submission, answer: Answer, forwarded: str) -> Problem:
                 (wait_ms - within_ms) / 1000,
                 "late",
             )
+        case "unserved", _:
+            return Problem(
+                503,
+                "model-not-ready",
+                f"No worker serves {submission.model} at the moment; try again in {UNSERVED_RETRY_AFTER} s.",
+                headers={"Retry-After": str(UNSERVED_RETRY_AFTER)},
+                reason="unserved",
+            )
         case "full", (what, wait_ms):
             # When a tenth of what waits has been worked off there is room, and not only for the quickest.
             return busy(f"As many {what} wait already as the queue may hold.", wait_ms / 10_000, f"{what}_full")
@@ -277,15 +293,24 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _model(served: str, body: JobRequest) -> str:
-    if body.model not in ("", served):
+def _model(services: Services, body: JobRequest) -> Model:
+    if not body.model:
+        return services.default_model
+    model = services.models.find(body.model)
+    if model is None:
+        served = ", ".join(services.models.names)
         raise Problem(
             404,
             "model-not-found",
             f"model: this service has no such model; it serves {served}.",
-            errors=[{"field": "model", "message": f"must be {served}"}],
+            errors=[
+                {
+                    "field": "model",
+                    "message": f"must be {served}" if len(services.models) == 1 else f"must be one of {served}",
+                }
+            ],
         )
-    return served
+    return model
 
 
 def _ms(seconds: float | None) -> int | None:

@@ -8,11 +8,12 @@ import orjson
 from flask import Flask, Response, g, request
 from flask.json.provider import JSONProvider
 
-from api import errors, events, infer, jobs, ops, webhooks
+from api import access, errors, events, infer, jobs, ops, webhooks
 from api.schemas import MAX_BODY
 from api.services import make_services, services
 from inferq.ids import new_id
 from inferq.settings import Settings, load_settings
+from inferq.tracing import Tracer, carrier_of, make_tracer
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -24,17 +25,19 @@ SUBMITS: Final = frozenset({"jobs.create_job", "infer.infer"})
 HELD: Final = frozenset({"webhooks.ping", "events.socket"})
 
 
-def create_app(settings: Settings | None = None) -> Flask:
-    """Build the API; raises ConfigurationError when a setting is wrong."""
+def create_app(settings: Settings | None = None, tracer: Tracer | None = None) -> Flask:
+    """Build the API; raises ConfigurationError when a setting is wrong. ``tracer``: by default as ``TRACING`` says."""
     settings = settings or load_settings()
     app = Flask("api", static_folder=None)
     app.json = OrjsonProvider(app)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.extensions["inferq"] = make_services(settings)
+    app.extensions["inferq"] = svc = make_services(settings, tracer or make_tracer(settings, "api"))
     errors.init_app(app)
     for room in (jobs, events, infer, ops, webhooks):
         app.register_blueprint(room.blueprint)
     app.before_request(_name_request)
+    if svc.tracer.active:
+        access.trace_requests(app, svc.tracer)
     app.after_request(_finish)
     return app
 
@@ -52,9 +55,11 @@ class OrjsonProvider(JSONProvider):
 
 
 def _name_request() -> None:
-    g.began = time.perf_counter()
-    given = request.headers.get("X-Request-ID", "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+    asked, environ = g._get_current_object(), request.environ  # a proxy looks itself up at every use
+    asked.began = time.perf_counter()
+    given = environ.get("HTTP_X_REQUEST_ID", "")
+    asked.request_id = given if _REQUEST_ID.fullmatch(given) else new_id()
+    asked.carrier = carrier_of(environ.get("HTTP_TRACEPARENT"), environ.get("HTTP_TRACESTATE"))
 
 
 def _finish(response: Response) -> Response:
@@ -66,13 +71,15 @@ def _finish(response: Response) -> Response:
     refused = "problem" in answered and call.endpoint in SUBMITS
     # Who prefers to wait, or has a test event sent, is held on purpose: how long says nothing of us.
     held = "HTTP_PREFER" in call.environ or call.endpoint in HELD
+    route, seconds = call.url_rule.rule if call.url_rule else "none", time.perf_counter() - answered.began
     services().metrics.answered(
         call.method,
-        call.url_rule.rule if call.url_rule else "none",
+        route,
         response.status_code,
-        None if held else time.perf_counter() - answered.began,
+        None if held else seconds,
         answered.get("rates", ()),
         answered.get("violated"),
         answered.problem.reason if refused else None,
     )
+    access.write_line(call, response, route, seconds)
     return response

@@ -39,6 +39,7 @@ def accept(answer: Answer) -> Answer:
     ):  # the first window a request is counted in is the one it pays for
         request.rates = answer.rates
         request.rate_headers = rate_headers(answer.rates)
+        request.tenant = answer.tenant
     match answer.outcome:
         case "unauthorized":
             raise unauthorized("The API key is unknown or revoked.")

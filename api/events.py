@@ -41,7 +41,8 @@ def events(job_id: str) -> Response:
     return answer
 
 
-@blueprint.get("/v1/jobs/<job_id>/ws")
+@blueprint.get("/v1/jobs/<job_id>/ws", websocket=True)
+@blueprint.get("/v1/jobs/<job_id>/ws")  # to say what is missing
 def socket(job_id: str) -> Response:
     """Tell the same events over a WebSocket (RFC 6455), each as one text message of JSON."""
     svc, caller, place = services(), caller_of(request), _last_event(request)

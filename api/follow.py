@@ -10,8 +10,8 @@ import structlog
 from api.representations import error_body, queue_body, usage_body
 from api.streams import Follower, Streams
 from inferq.errors import StoreUnavailable
-from inferq.event_streams import MOST_PIECES, Place, Standing
-from inferq.job_store import Answer, Followed
+from inferq.event_streams import MOST_PIECES, Followed, Place, Standing
+from inferq.job_store import Answer
 from inferq.jobs import Job, JobStatus
 
 log = structlog.get_logger()
@@ -72,7 +72,7 @@ class Following:
             if followed.job.status.is_terminal or self._follower.gone:
                 return
             waits = followed.job.status is JobStatus.QUEUED
-            self._streams.attach(self._follower, followed.run_id, self._place, waits=waits)
+            self._streams.attach(self._follower, followed.job.run_id, self._place, waits=waits)
             if len(followed.pieces) < MOST_PIECES:
                 yield from self._while_unchanged(followed.job)
             if self._follower.gone:
@@ -141,7 +141,7 @@ class Following:
                 self._place = place
                 yield self._event("token", {"text": text})
             standing = self._streams.standing(self._follower)
-            if job.status is JobStatus.QUEUED and standing:
+            if standing and standing.position:
                 yield from self._status(_standing(job, standing))
             if text:
                 until = time.monotonic() + self._heartbeat_s

@@ -31,7 +31,15 @@ worker_connections = settings.max_waiters + 2000
 timeout = 90
 graceful_timeout = 30
 keepalive = 75
-accesslog = None
+accesslog = None  # a request's line is written by api/access.py
+loglevel = settings.log_level
+if settings.log_format == "json":
+    logconfig_dict = {
+        "formatters": {"json": {"()": "inferq.log_lines.JsonLines"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+        "root": {"level": loglevel.upper(), "handlers": ["stderr"]},
+        "loggers": {"gunicorn.error": {"level": loglevel.upper(), "handlers": [], "propagate": True}},
+    }
 control_socket_disable = True
 
 # Every connection is an open file, and many systems allow 1024 unless asked.

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from threading import Event
 
-from flask import Blueprint, Request, Response, jsonify, request
+from flask import Blueprint, Request, Response, g, jsonify, request
 
 from api.admission import Admitted, admit
 from api.callers import accept, caller_of
@@ -38,7 +38,13 @@ def create_job() -> Response:
     job = admitted.job
     if admitted.completion:
         answer = jsonify(
-            cached_body(admitted.completion, model=admitted.model, priority=body.priority, now_ms=admitted.now_ms)
+            cached_body(
+                admitted.completion,
+                model=admitted.model,
+                priority=body.priority,
+                now_ms=admitted.now_ms,
+                request_id=g.request_id,
+            )
         )
         answer.headers["Age"] = str(age_s(admitted.completion.stored_ms, admitted.now_ms))
     elif job:

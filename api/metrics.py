@@ -37,7 +37,7 @@ POLICIES: Final = ("requests", "polls", "tokens", "jobs")
 #: Why a submit is refused; the first four are a key's own limits.
 REASONS: Final = (
     *POLICIES, "too_costly", "unauthorized", "invalid", "model", "idempotency", "webhook", "not_cached",
-    "runs_full", "tokens_full", "late", "memory_full", "store", "error",
+    "unserved", "runs_full", "tokens_full", "late", "memory_full", "store", "error",
 )  # fmt: skip
 #: What the cache did, by the decision about a request that asked it.
 _CACHE: Final = {"cached": "hit", "coalesced": "coalesced", "queued": "miss"}
@@ -53,12 +53,12 @@ _Answer = tuple[str, str, int, float | None, Iterable[RateState], str | None, st
 class ApiMetrics:
     """Counters of one API process. A method for each thing that happens."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, models: Iterable[str]) -> None:
         # In one process this is what is shown; of several it is only where the files are written from.
         self._registry = registry = CollectorRegistry()
         #: What has been noted and not been counted yet: arguments of answered() and admitted().
         self._answers: deque[_Answer] = deque()
-        self._submits: deque[tuple[str, str, bool, float | None]] = deque()
+        self._submits: deque[tuple[str, str, str, bool, float | None]] = deque()
         self._counting: threading.Thread | None = None
         build = Gauge(
             "inferq_build_info", "1, with version and role.", ["version", "role"], registry=registry,
@@ -84,8 +84,8 @@ class ApiMetrics:
             registry=registry,
         )  # fmt: skip
         self._admissions = {
-            (priority, decision): admissions.labels(model, priority, decision)
-            for priority in PRIORITIES for decision in DECISIONS
+            (model, priority, decision): admissions.labels(model, priority, decision)
+            for model in models for priority in PRIORITIES for decision in DECISIONS
         }  # fmt: skip
         refusals = Counter("inferq_refusals_total", "Submits that were refused.", ["reason"], registry=registry)
         self._refusals = {reason: refusals.labels(reason) for reason in REASONS}
@@ -134,9 +134,9 @@ class ApiMetrics:
         """Count an event stream or WebSocket that opens (1) or closes (-1)."""
         self._following.inc(by)
 
-    def admitted(self, priority: str, decision: str, asked_cache: bool, age_s: float | None) -> None:
+    def admitted(self, model: str, priority: str, decision: str, asked_cache: bool, age_s: float | None) -> None:
         """Count a submit, and what the cache did for it: whether it was asked, how old was what it had."""
-        self._submits.append((priority, decision, asked_cache, age_s))
+        self._submits.append((model, priority, decision, asked_cache, age_s))
 
     def cache_error(self) -> None:
         """Count a look into the cache's own Redis that had no answer."""
@@ -196,8 +196,8 @@ class ApiMetrics:
                 timer.observe(seconds)
         for limit, count in limits.items():
             self._limiter[limit].inc(count)
-        for (priority, decision, asked), count in Tally(submit[:3] for submit in submits).items():
-            self._admissions[priority, decision].inc(count)
+        for (model, priority, decision, asked), count in Tally(submit[:4] for submit in submits).items():
+            self._admissions[model, priority, decision].inc(count)
             if decision != "replayed":
                 self._cache[_CACHE[decision] if asked else "bypass"].inc(count)
         for *_, age_s in submits:

@@ -39,6 +39,7 @@ def job_body(job: Job) -> dict[str, Any]:
         "completed_at": instant(job.completed_ms),
         "expires_at": instant(job.expires_ms),
         "metadata": json.loads(job.metadata_json) if job.metadata_json else None,
+        "request_id": job.request_id,
         "urls": {"self": url, "cancel": f"{url}/cancel", "events": f"{url}/events"}
         | ({"deliveries": f"{url}/deliveries"} if job.webhook_url else {}),
     }
@@ -72,7 +73,9 @@ def delivery_body(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def cached_body(completion: CachedCompletion, *, model: str, priority: str, now_ms: int) -> dict[str, Any]:
+def cached_body(
+    completion: CachedCompletion, *, model: str, priority: str, now_ms: int, request_id: str
+) -> dict[str, Any]:
     """Return the JSON of a job that never was: the answer came from the cache and nothing was stored."""
     now = instant(now_ms)
     return {
@@ -94,6 +97,7 @@ def cached_body(completion: CachedCompletion, *, model: str, priority: str, now_
         "completed_at": now,
         "expires_at": None,
         "metadata": None,
+        "request_id": request_id,
         "urls": {},
     }
 

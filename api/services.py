@@ -8,6 +8,7 @@ from redis import Redis
 from api.metrics import ApiMetrics
 from api.streams import Streams
 from api.waiters import Waiters
+from inferq.catalogue import Catalogue, Model
 from inferq.credentials import KeyRing
 from inferq.event_streams import EventStreams
 from inferq.job_store import JobStore, ServiceLimits
@@ -15,6 +16,7 @@ from inferq.queue import Bells, Ringer, make_celery
 from inferq.redis_client import cache_redis, job_redis
 from inferq.scripts import Scripts
 from inferq.settings import Settings
+from inferq.tracing import Tracer
 from inferq.webhooks import AddressRules
 
 
@@ -23,6 +25,9 @@ class Services:
     """The stores and clients of one API process."""
 
     settings: Settings
+    models: Catalogue
+    #: The model of a request that names none.
+    default_model: Model
     jobs: JobStore
     keys: KeyRing
     bells: Ringer
@@ -30,6 +35,7 @@ class Services:
     streams: Streams
     addresses: AddressRules
     metrics: ApiMetrics
+    tracer: Tracer
     cache: "Redis | None"
     connected: "tuple[Redis, ...]"
 
@@ -37,11 +43,12 @@ class Services:
         """Wait for nobody any more and close every connection."""
         self.waiters.close()
         self.streams.close()
+        self.tracer.close()
         for client in self.connected:
             client.close()
 
 
-def make_services(settings: Settings) -> Services:
+def make_services(settings: Settings, tracer: Tracer) -> Services:
     """Connect nothing yet: clients connect on first use, after gunicorn has forked."""
     limits = ServiceLimits(
         requests=settings.rate_limit,
@@ -50,12 +57,15 @@ def make_services(settings: Settings) -> Services:
         jobs=settings.max_jobs_in_flight,
     )
     redis, listening, cache = job_redis(settings), job_redis(settings), cache_redis(settings)
-    metrics = ApiMetrics(settings.public_model)
+    metrics = ApiMetrics(settings.catalogue.names)
     following = job_redis(settings)
     waiters = Waiters(listening, settings.max_waiters, metrics.waits)
     return Services(
         settings=settings,
+        models=settings.catalogue,
+        default_model=settings.served,
         metrics=metrics,
+        tracer=tracer,
         jobs=JobStore(Scripts(redis), limits),
         keys=KeyRing(redis),
         bells=Ringer(Bells(make_celery(settings)), metrics.rung),

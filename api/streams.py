@@ -106,7 +106,8 @@ class Streams:
         """Tell a follower of what its run writes after ``place``; and of where it stands while it ``waits``."""
         with self._lock:
             channel = self._channels.setdefault(run_id, _Channel(after=place))
-            channel.waits = waits
+            if channel.waits != waits:
+                channel.waits, channel.standing = waits, None
             if follower in channel.followers:
                 return
             follower.run_id = run_id
@@ -208,9 +209,10 @@ class Streams:
         with self._lock:
             for run, standing in standings.items():
                 channel = self._channels.get(run)
-                if channel and standing.position and (channel.standing or standing).position != standing.position:
+                if channel is None:
+                    continue
+                before, channel.standing = channel.standing, standing
+                if before is None or before.position != standing.position:
                     woken += channel.followers
-                if channel:
-                    channel.standing = standing
         for follower in woken:
             follower.wake()

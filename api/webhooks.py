@@ -2,7 +2,7 @@
 
 import time
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from api.admission import checked_address, webhook_refusal
 from api.callers import accept, caller_of
@@ -49,7 +49,7 @@ def ping() -> Response:
     url, name = checked_address(svc, body.url, "url"), f"msg_{new_id()}_ping"
     until = time.monotonic() + svc.settings.webhook_timeout + PING_SLACK
     with svc.waiters.watch(name, end_only=True) as ended:
-        answer = accept(svc.jobs.ping(caller, name, url))
+        answer = accept(svc.jobs.ping(caller, name, url, request_id=g.request_id, trace=g.carrier))
         if answer.outcome == "no_secret":
             raise webhook_refusal("no_secret", "url")
         (delivery,) = answer.rest[0]

@@ -32,9 +32,8 @@ class WebSocket:
 
     def __init__(self, request: Request) -> None:
         """Check the request's handshake; raises Problem 400, 426 or 501."""
-        self._protocol = ServerProtocol(max_size=MOST_BYTES, logger=_log)
         handshake = Handshake(request.path, Headers(list(request.headers.items())))
-        self._response = self._protocol.accept(handshake)
+        self._response = ServerProtocol(logger=_log).accept(handshake)
         if self._response.status_code == 426:
             upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
             raise Problem(
@@ -45,15 +44,18 @@ class WebSocket:
         self._socket: Any = request.environ.get("gunicorn.socket")
         if self._socket is None:
             raise Problem(501, "not-implemented", "This server cannot upgrade connections.")
+        # The server has read the request already: what comes now are frames.
+        self._protocol = ServerProtocol(state=State.OPEN, max_size=MOST_BYTES, logger=_log)
         self._lock = threading.Lock()
         self._reader = threading.Thread(target=self._read_forever, name="websocket", daemon=True)
 
     def open(self, closed: Callable[[], None]) -> None:
         """Answer the handshake; ``closed`` is called once the client has gone. Raises Closed."""
         self._closed = closed
-        with self._lock:
-            self._protocol.send_response(self._response)
-            self._write()
+        try:
+            self._socket.sendall(self._response.serialize())
+        except OSError:
+            raise Closed from None
         self._reader.start()
 
     def send(self, text: bytes) -> None:

@@ -11,7 +11,20 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import fairness, latency, metrics, overload, scale, simulation, spike, tables, throughput, waiters, webhooks
+from bench import (
+    fairness,
+    latency,
+    metrics,
+    overload,
+    scale,
+    simulation,
+    spike,
+    streaming,
+    tables,
+    throughput,
+    waiters,
+    webhooks,
+)
 from bench.machine import describe_machine
 from bench.processes import Children, children
 from deploy.local.child import ROOT
@@ -19,7 +32,18 @@ from deploy.local.child import ROOT
 app = typer.Typer(add_completion=False)
 
 #: What is measured when nothing is named: all but what argues for a decision that has been taken.
-USUAL = ("latency", "throughput", "scale", "spike", "fairness", "overload", "simulation", "webhooks", "metrics")
+USUAL = (
+    "latency",
+    "throughput",
+    "scale",
+    "spike",
+    "fairness",
+    "overload",
+    "simulation",
+    "webhooks",
+    "metrics",
+    "streaming",
+)
 Rounds = Annotated[int, typer.Option(min=1, help="Counted rounds; one more warms up.")]
 
 
@@ -31,7 +55,7 @@ def main(
     rounds: Rounds = 5,
     clients: Annotated[list[int] | None, typer.Option(help="Jobs in flight at once.")] = None,
     requests: Annotated[int, typer.Option(min=16, help="Requests of one latency measurement.")] = latency.HITS,
-    held_open: Annotated[int, typer.Option("--waiters", min=1, help="Long-polls held at once.")] = waiters.WAITERS,
+    held_open: Annotated[int, typer.Option("--waiters", min=1, help="Clients held at once.")] = waiters.WAITERS,
     only: Annotated[list[str] | None, typer.Option(help="Only these contestants, by name.")] = None,
     deepest: Annotated[int, typer.Option(min=100, help="Jobs waiting, at most.")] = scale.DEPTHS[-1],
     burst: Annotated[int, typer.Option(min=100, help="Requests of the spike.")] = spike.BURST,
@@ -89,6 +113,11 @@ def main(
         tables.print_metrics(cost, scrapes)
         return {"cost": asdict(cost), "scrapes": [asdict(one) for one in scrapes]}
 
+    def measure_streaming(started: Children) -> Any:
+        cost, rows = streaming.measure_streaming(started, rounds, (clients or [streaming.CLIENTS])[0])
+        tables.print_streaming(cost, rows)
+        return {"cost": asdict(cost), "first_tokens": [asdict(row) for row in rows]}
+
     def measure_waiters(started: Children) -> Any:
         rows = waiters.measure_waiters(started, held_open)
         tables.print_waiters(rows)
@@ -104,6 +133,7 @@ def main(
         "simulation": measure_simulation,
         "webhooks": measure_webhooks,
         "metrics": measure_metrics,
+        "streaming": measure_streaming,
         "waiters": measure_waiters,
     }
     chosen = what or list(USUAL)

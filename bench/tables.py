@@ -5,7 +5,19 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from bench import fairness, latency, metrics, overload, scale, simulation, spike, throughput, waiters, webhooks
+from bench import (
+    fairness,
+    latency,
+    metrics,
+    overload,
+    scale,
+    simulation,
+    spike,
+    streaming,
+    throughput,
+    waiters,
+    webhooks,
+)
 from workers.timing import Timing
 
 #: A file gets as many columns as the widest table needs.
@@ -48,16 +60,20 @@ def print_throughput(rows: list[throughput.Row]) -> None:
 
 
 def print_waiters(rows: list[waiters.Row]) -> None:
-    """Print what holding long-polls costs under each worker class."""
-    table = Table("worker class", "held", "MiB", "submit p50 ms", "while held", "p99", "all answered after s")
+    """Print what holding clients costs under each worker class."""
+    table = Table(
+        "worker class", "held", "MiB", "submit p50 ms", "p99", "while held p50", "p99", "x", "all know after s"
+    )
     for row in rows:
         table.add_row(
             row.worker_class,
             str(row.held),
             f"{row.mib:.0f}",
             f"{row.submit_p50_ms:.2f}",
+            f"{row.submit_p99_ms:.2f}",
             f"{row.submit_held_p50_ms:.2f}",
             f"{row.submit_held_p99_ms:.2f}",
+            f"{row.times:.1f}",
             f"{row.all_answered_s:.2f}",
         )
     console.print(table)
@@ -161,4 +177,17 @@ def print_metrics(cost: metrics.Cost, scrapes: list[metrics.Scrape]) -> None:
     table = Table("scraped under load", "scrapes", "p50 ms", "p99 ms", "bytes")
     for one in scrapes:
         table.add_row(one.process, str(one.scrapes), f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}", f"{one.size:,}")
+    console.print(table)
+
+
+def print_streaming(cost: streaming.Cost, rows: list[streaming.FirstToken]) -> None:
+    """Print what following costs, and how soon a first token is there."""
+    table = Table(f"{cost.clients} clients", "tokens/s")
+    table.add_row("follow their jobs", f"{cost.followed:,.0f}")
+    table.add_row("wait for the whole answer", f"{cost.waited:,.0f}")
+    table.add_row("cost of following", f"{100 * cost.of_throughput:.1f} %")
+    console.print(table)
+    table = Table("first token, engine to client", "jobs", "p50 ms", "p99 ms")
+    for row in rows:
+        table.add_row(f"{row.clients} clients", str(row.jobs), f"{row.p50_ms:.1f}", f"{row.p99_ms:.1f}")
     console.print(table)

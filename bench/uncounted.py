@@ -26,6 +26,6 @@ def create_app() -> Flask:
     """Build the application; it runs under the same gunicorn settings as the API."""
     settings = load_settings()
     app = create_counted(settings)
-    app.extensions["inferq"] = replace(services(app), metrics=Silent(settings.public_model))
+    app.extensions["inferq"] = replace(services(app), metrics=Silent(settings.catalogue.names))
     store_bootstrap_key(services(app).keys, settings)
     return app

@@ -1,4 +1,4 @@
-"""A thousand long-polls held open at once, under each of gunicorn's worker classes that could hold them."""
+"""A thousand clients held at once, long-polls, event streams and WebSockets, under each worker class that could."""
 
 import asyncio
 import time
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import orjson
 
 from bench.load import Failed, percentile
 from bench.processes import Children, rss_mib
 from bench.stack import API_KEY, make_settings, start_api, start_redis
 
-#: Long-polls held at once.
+#: Clients held at once, a third of each kind.
 WAITERS = 1000
 #: Submits sent one after the other while they are held.
 SUBMITS = 300
@@ -24,16 +25,22 @@ _HEADERS = {"X-API-Key": API_KEY}
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One worker class: MiB that the waiters cost, milliseconds of a submit without and with them, and the seconds
-    from the first cancel to the answer of the last waiter.
+    from the first cancel until the last waiter knows.
     """
 
     worker_class: str
     held: int
     mib: float
     submit_p50_ms: float
+    submit_p99_ms: float
     submit_held_p50_ms: float
     submit_held_p99_ms: float
     all_answered_s: float
+
+    @property
+    def times(self) -> float:
+        """How much longer the 99th percentile of a submit is while they wait."""
+        return self.submit_held_p99_ms / self.submit_p99_ms
 
 
 def measure_waiters(children: Children, waiters: int = WAITERS) -> list[Row]:
@@ -57,7 +64,8 @@ async def _measure(name: str, url: str, waiters: int, before: float, rss: Any) -
     async with aiohttp.ClientSession(headers=_HEADERS, timeout=timeout, connector=connector) as session:
         jobs = [await _submit(session, url, number) for number in range(waiters)]
         alone = await _submits(session, url, waiters)
-        polls = [asyncio.create_task(_poll(session, f"{url}/{job}")) for job in jobs]
+        ways = (_poll, _follow, _listen)
+        polls = [asyncio.create_task(ways[place % 3](session, f"{url}/{job}")) for place, job in enumerate(jobs)]
         await asyncio.sleep(5)  # all of them have arrived and wait
         held = sum(not poll.done() for poll in polls)
         grown = rss() - before
@@ -74,6 +82,7 @@ async def _measure(name: str, url: str, waiters: int, before: float, rss: Any) -
             held=held,
             mib=grown,
             submit_p50_ms=1000 * percentile(alone, 0.5),
+            submit_p99_ms=1000 * percentile(alone, 0.99),
             submit_held_p50_ms=1000 * percentile(crowded, 0.5),
             submit_held_p99_ms=1000 * percentile(crowded, 0.99),
             all_answered_s=time.perf_counter() - began,
@@ -105,3 +114,23 @@ async def _poll(session: aiohttp.ClientSession, url: str) -> str:
             raise Failed(f"a poll was answered {response.status}")
         if job["terminal"]:
             return str(job["status"])
+
+
+async def _follow(session: aiohttp.ClientSession, url: str) -> str:
+    """Read the job's events to the last."""
+    async with session.get(f"{url}/events") as response:
+        said = await response.read()
+    return _ended(said.rsplit(b"data: ", 1)[1])
+
+
+async def _listen(session: aiohttp.ClientSession, url: str) -> str:
+    """The same over a WebSocket."""
+    said = b"{}"
+    async with session.ws_connect(f"{url}/ws") as websocket:
+        async for message in websocket:
+            said = message.data.encode()
+    return _ended(orjson.dumps(orjson.loads(said)["data"]))
+
+
+def _ended(data: bytes) -> str:
+    return str(orjson.loads(data).get("status"))

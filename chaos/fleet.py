@@ -251,7 +251,7 @@ class Fleet:
 
     def _celery_member(self, module: str, number: int) -> Member:
         command = [
-            sys.executable, "-m", "celery", "-A", f"workers.{module}", "worker", "--pool=threads",
+            sys.executable, "-m", "celery", "--quiet", "-A", f"workers.{module}", "worker", "--pool=threads",
             "-n", f"{module}{number}@chaos", "--without-gossip", "--without-mingle", "--without-heartbeat",
         ]  # fmt: skip
         name = "worker" if module == "app" else module

@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from inferq.errors import StoreUnavailable
+from inferq.jobs import Job
 from inferq.keys import key
 from inferq.scripts import Scripts
 
@@ -69,6 +70,15 @@ class Standing:
 
     position: int | None
     wait_ms: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Followed:
+    """A job for whoever follows it: the fence of its run's latest attempt, and what was asked of that one's text."""
+
+    job: Job
+    fence: int
+    pieces: list[Piece]
 
 
 class EventStreams:

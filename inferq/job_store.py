@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from inferq.credentials import Credential
-from inferq.event_streams import MOST_PIECES, Piece, Place, pieces_of
+from inferq.event_streams import MOST_PIECES, Followed, Place, pieces_of
 from inferq.ids import new_id
 from inferq.jobs import Job
 from inferq.outbox import Delivery
@@ -62,6 +62,8 @@ class Submission:
     ttl_ms: int
     request_json: str
     stream: bool = False
+    #: Whether it is refused while no worker is ready.
+    must_be_served: bool = False
     start_ms: int | None = None
     total_ms: int | None = None
     metadata_json: str | None = None
@@ -72,6 +74,9 @@ class Submission:
     hook_url: str | None = None
     hook_events: str | None = None
     hook_output: bool | None = None
+    #: Of the call: its X-Request-ID, and the trace it is part of (``inferq.tracing.carrier_of``).
+    request_id: str = ""
+    trace: str | None = None
     #: The completion, when it was found on a cache server of its own.
     completion_json: str = ""
 
@@ -98,8 +103,8 @@ class JobStore:
 
         Outcomes: unauthorized, limited (``rest``: policy), mismatch, repeat (job id), no_secret and disabled (of a
         webhook), hit (completion, now in ms),
-        absent, too_costly (limit in tokens), full (runs or tokens, ms until there is room or -1), late (ms to wait),
-        no_memory, accepted (the Job, bells to ring).
+        absent, unserved, too_costly (limit in tokens), full (runs or tokens, ms until there is room or -1), late (ms to
+        wait), no_memory, accepted (the Job, bells to ring).
         """
         answer = _answer(self._scripts("submit", *self._submit_arguments(caller, submission)))
         if answer.outcome != "accepted":
@@ -132,6 +137,7 @@ class JobStore:
             "max_tokens": s.max_tokens,
             "ttl_ms": s.ttl_ms,
             "stream": s.stream,
+            "request_id": s.request_id,
         }
         optional = {
             "start_ms": s.start_ms,
@@ -139,6 +145,8 @@ class JobStore:
             "metadata": s.metadata_json,
             "idempotency": s.idempotency,
             "body": s.body,
+            "trace": s.trace,
+            "served": s.must_be_served or None,
             "hook_url": s.hook_url,
             "hook_events": s.hook_events,
             "hook_output": s.hook_output,
@@ -183,7 +191,6 @@ class JobStore:
         known = _pairs(run)
         followed = Followed(
             job=_shown(job_id, job, run, *rest),
-            run_id=_pairs(job)["run"],
             fence=int(known.get("fence", 0)),
             pieces=pieces_of(pieces),
         )
@@ -246,12 +253,15 @@ class JobStore:
         """
         return _delivered(self._scripts("deliveries", self._poll(caller, job=job_id, again=delivery_id)))
 
-    def ping(self, caller: Credential, delivery_id: str, url: str) -> Answer:
+    def ping(
+        self, caller: Credential, delivery_id: str, url: str, *, request_id: str = "", trace: str | None = None
+    ) -> Answer:
         """Send a test event.
 
         Outcomes: unauthorized, limited, no_secret, no_memory, deliveries (``rest``: list of it alone).
         """
         fields = {**self._caller(caller, self._limits.requests, request=delivery_id), "id": delivery_id, "url": url}
+        fields |= {"request_id": request_id} | ({"trace": trace} if trace else {})
         return _delivered(self._scripts("ping", _json(fields)))
 
     def ping_result(self, caller: Credential, delivery_id: str) -> Answer:
@@ -271,16 +281,6 @@ class JobStore:
     @staticmethod
     def _caller(caller: Credential, limit: int, *, request: str) -> dict[str, str | int]:
         return {"key": caller.key_id, "digest": caller.digest, "limit": limit, "request": request}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Followed:
-    """A job for whoever follows it: its run, the fence of that run's latest attempt, and what was asked of its text."""
-
-    job: Job
-    run_id: str
-    fence: int
-    pieces: "list[Piece]"
 
 
 @dataclass(frozen=True, kw_only=True)

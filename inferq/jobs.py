@@ -60,6 +60,9 @@ class Job:
     completion_tokens: int | None = None
     #: From the start of the attempt to its first token.
     ttft_ms: int | None = None
+    #: The run it is attached to, which log lines of workers name; X-Request-ID of the call that made the job.
+    run_id: str = ""
+    request_id: str | None = None
     #: When the completion that answered it at once had been stored.
     cached_ms: int | None = None
     error: JobError | None = None
@@ -108,6 +111,8 @@ class Job:
             ttft_ms=_whole(run, "ttft_ms") if done else None,
             error=error,
             ran=job["ran"] == "1" if "ran" in job else None,
+            run_id=job["run"],
+            request_id=job.get("request_id"),
             metadata_json=job.get("metadata"),
             webhook_url=job.get("hook_url"),
         )

@@ -30,6 +30,10 @@ class Parcel:
     secrets: tuple[str, ...]
     #: Whether the receiver's last answer was good.
     proven: bool
+    event: str = ""
+    #: Of the call that made the job: its X-Request-ID, and the trace it is part of.
+    request_id: str | None = None
+    trace: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,8 +136,18 @@ class Outbox:
         room = (min(proven, BATCH), min(unproven, BATCH))
         taken, more = self._scripts("take_deliveries", *room, self._lease_ms, self._patience_ms)
         parcels = [
-            Parcel(id=name, attempt=number, url=url, body=body, secrets=tuple(secrets), proven=bool(proven))
-            for name, number, url, body, secrets, proven in taken
+            Parcel(
+                id=name,
+                attempt=number,
+                url=url,
+                body=body,
+                secrets=tuple(secrets),
+                proven=bool(proven),
+                event=event,
+                request_id=request_id,
+                trace=trace,
+            )
+            for name, number, url, body, secrets, proven, event, request_id, trace in taken
         ]
         return parcels, bool(more)
 

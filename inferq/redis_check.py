@@ -96,7 +96,7 @@ def _untrusted(error: BaseException | None) -> bool:
 if __name__ == "__main__":
     try:
         found = load_settings()
-        configure_logging(found.log_format)
+        configure_logging(found)
         check_redis(found)
     except InferqError as error:
         sys.exit(f"inferq: {error}")

@@ -30,6 +30,10 @@ class ClaimedRun:
     left: int
     #: Whether what it writes is to be told while it runs.
     stream: bool
+    #: Since it came, in ms; and of the call that opened it, its X-Request-ID and its trace.
+    waited_ms: int
+    request_id: str | None
+    trace: str | None
     request_json: str = field(repr=False)
 
 
@@ -58,7 +62,7 @@ class RunStore:
         reply = self._scripts("claim", self.engine, self.worker, token, self._lease_ms)
         if reply[0] == "none":
             return None, 0
-        _, run, fence, attempt, request, model, fp, scope, store, bells, left, stream = reply
+        _, run, fence, attempt, request, model, fp, scope, store, bells, left, stream, *origin = reply
         claimed = ClaimedRun(
             id=run,
             fence=fence,
@@ -69,6 +73,9 @@ class RunStore:
             store=bool(store),
             left=left,
             stream=bool(stream),
+            waited_ms=origin[0],
+            request_id=origin[1],
+            trace=origin[2],
             request_json=request,
         )
         return claimed, bells

@@ -1,11 +1,14 @@
 """The settings of every inferq process. The only module that reads the environment."""
 
+import importlib.util
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from inferq.catalogue import Catalogue, Model
 from inferq.errors import ConfigurationError
 from inferq.sentinel_url import SCHEME, SentinelUrl
 from inferq.webhook_secrets import check_secret
@@ -20,8 +23,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True)
 
-    #: The model that is served, as Hugging Face name or path; the public name is its last path segment.
+    #: The model that is served, as Hugging Face name or path; the public name is its last path segment. With
+    #: ``models``: which of them a worker serves and a request without a model means, by default the first.
     model_name: str = "TheBloke/Mistral-7B-Instruct-v0.2-AWQ"
+    #: Several models, as ``name=checkpoint, name=checkpoint, adapter=name+directory``.
+    models: str = ""
+    #: What becomes of a job for a model without a ready worker: it waits, or is refused.
+    without_worker: Literal["queue", "refuse"] = "queue"
     #: Which engine a worker starts.
     engine: Literal["vllm", "simulated"] = "vllm"
     #: Jobs, queue, limits and Celery's bells.
@@ -52,8 +60,8 @@ class Settings(BaseSettings):
     max_queued_tokens: int = Field(100_000_000, ge=1)
     #: Seconds a finished job can be read.
     result_ttl: int = Field(86_400, ge=1, le=2_592_000)
-    #: Long-polls, event streams and WebSockets one API process holds open. Above it a long-poll is answered at once, the
-    #: others are refused.
+    #: Long-polls, event streams and WebSockets one API process holds open. Further long-polls are answered
+    #: at once, the others refused.
     max_waiters: int = Field(2000, ge=1, le=100_000)
     #: Seconds without an event after which a follower of a job is sent a sign of life.
     stream_heartbeat: float = Field(15.0, gt=0, le=300)
@@ -115,8 +123,18 @@ class Settings(BaseSettings):
     prometheus_port: Port = 9090
     #: A key made at start for development, in the form iq_<id>_<secret>.
     bootstrap_api_key: SecretStr | None = None
-    #: How log lines look.
+    #: How log lines look, and from which level on they are written: each request and attempt is one at info.
     log_format: Literal["console", "json"] = "json"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: Whether spans are sent to a collector, by OTLP over HTTP; where to is said by OpenTelemetry's own variables.
+    tracing: Literal["off", "otlp"] = "off"
+
+    @field_validator("models")
+    @classmethod
+    def _models(cls, value: str) -> str:
+        if value:
+            Catalogue.parse(value)
+        return value
 
     @field_validator("redis_url", "cache_redis_url")
     @classmethod
@@ -142,6 +160,14 @@ class Settings(BaseSettings):
             len(token) < 16 or not token.isascii() or any(not one.isprintable() or one == " " for one in token)
         ):
             raise ValueError("must be 16 or more printable ASCII characters without spaces")
+        return value
+
+    @field_validator("tracing")
+    @classmethod
+    def _installed(cls, value: str) -> str:
+        names = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+        if value == "otlp" and not all(_is_installed(name) for name in names):
+            raise ValueError("otlp needs `pip install -r requirements-tracing.txt`")
         return value
 
     @field_validator("webhook_ports")
@@ -183,15 +209,35 @@ class Settings(BaseSettings):
             values["cache_redis_url"] = values.get("redis_url") or "redis://localhost:6379"
         return values
 
+    @model_validator(mode="after")
+    def _one_of_the_models(self) -> Self:
+        if "model_name" in self.model_fields_set and self.catalogue.base(self.model_name) is None:
+            bases = ", ".join(one.name for one in self.catalogue if not one.adapter)
+            raise PydanticCustomError(
+                "model_name", "MODEL_NAME: must be one of {bases}, as MODELS says", {"bases": bases}
+            )
+        return self
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The models that are served."""
+        return Catalogue.parse(self.models) if self.models else Catalogue.of_one(self.model_name)
+
+    @property
+    def served(self) -> Model:
+        """The model that a worker serves, and that a request means which names none."""
+        models = self.catalogue
+        return models.base(self.model_name) or models[0]
+
     @property
     def public_model(self) -> str:
-        """The model's name in the HTTP API: the last segment of ``MODEL_NAME``."""
-        return self.model_name.rstrip("/").rsplit("/", 1)[-1]
+        """Its name in the HTTP API."""
+        return self.served.name
 
     @property
     def engine_queue(self) -> str:
-        """The name that the engine's queue has in Redis and Celery; one engine serves one base model."""
-        return self.public_model
+        """The name that its engine's queue has in Redis and Celery."""
+        return self.served.engine
 
     @property
     def webhook_open_hosts(self) -> frozenset[str]:
@@ -214,6 +260,13 @@ class Settings(BaseSettings):
         return self.cache_redis_url != self.redis_url
 
 
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def _listed(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
 
@@ -224,7 +277,7 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         wrong = [
-            f"{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            ": ".join([*(str(part).upper() for part in item["loc"]), item["msg"].removeprefix("Value error, ")])
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigurationError("wrong setting: " + "; ".join(wrong)) from None

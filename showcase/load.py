@@ -57,6 +57,7 @@ class Traffic:
         await asyncio.sleep(0.1 * seconds)
         await self._hold_one()
         self._showcase.kill()
+        await self._hold_one()  # by the worker that was started in its place
 
     async def _steadily(self, until: float, per_s: float, do: Callable[[], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()

@@ -173,7 +173,7 @@ class Showcase:
     def _celery(self, module: str, settings: Settings) -> Child:
         name = f"{module}-{settings.public_model}"
         command = [
-            sys.executable, "-m", "celery", "-A", f"workers.{module}", "worker", "--pool=threads", "-n",
+            sys.executable, "-m", "celery", "--quiet", "-A", f"workers.{module}", "worker", "--pool=threads", "-n",
             f"{name}@showcase",
             "--without-gossip", "--without-mingle",
         ]  # fmt: skip

@@ -69,9 +69,13 @@ def make_settings(url: str, **changes: object) -> Settings:
         _env_file=None,
         redis_url=url,
         cache_redis_url="",
-        model_name="models/demo-mistral",
-        engine="simulated",
-        **{"metrics_port": 0, "keeper_metrics_port": 0} | changes,
+        **{
+            "model_name": "models/demo-mistral",
+            "engine": "simulated",
+            "metrics_port": 0,
+            "keeper_metrics_port": 0,
+        }
+        | changes,
     )
 
 

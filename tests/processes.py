@@ -78,7 +78,7 @@ class Stack:
         self._processes: list[Process] = []
 
     def celery(self, module: str, **changes: object) -> Process:
-        celery = [sys.executable, "-m", "celery", "-A", f"workers.{module}", "worker", "--pool=threads"]
+        celery = [sys.executable, "-m", "celery", "--quiet", "-A", f"workers.{module}", "worker", "--pool=threads"]
         options = [
             "--without-gossip",
             "--without-mingle",

@@ -20,7 +20,7 @@ CONSUMER_TURN_S: Final = 0.05
 
 try:
     settings = load_settings()
-    configure_logging(settings.log_format)  # Celery asks for it only after it has begun to start
+    configure_logging(settings)  # Celery asks for it only after it has begun to start
     worker = Worker(settings)
 except InferqError as error:
     sys.exit(f"inferq worker: {error}")
@@ -36,7 +36,7 @@ register(app, worker, attempts)
 
 @setup_logging.connect
 def _log(**_: Any) -> None:
-    configure_logging(settings.log_format)
+    configure_logging(settings)
 
 
 @worker_init.connect

@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import structlog
 
 from inferq.errors import StoreUnavailable
 from inferq.outbox import Outbox, Outcome, Parcel
+from inferq.tracing import Tracer, Value
 from inferq.webhooks import AddressRules
 from workers.sender import PublicResolver, Sender
 
@@ -45,12 +47,14 @@ class Courier:
         timeout_s: float,
         room: int,
         sent: Callable[[str, float], None] = lambda _result, _seconds: None,
+        tracer: Tracer | None = None,
     ) -> None:
         """``room``: how many to send at once to proven receivers, and how many more to all others.
 
         ``sent`` is told how each attempt went, and its seconds.
         """
         self._sent = sent
+        self._tracer = tracer or Tracer()
         self._outbox = outbox
         self._rules = rules
         self._timeout_s = timeout_s
@@ -173,9 +177,22 @@ class Courier:
 
         task.add_done_callback(ended)
 
+    async def _send(self, parcel: Parcel) -> Outcome:
+        about: dict[str, Value | None] = {
+            "inferq__delivery": parcel.id,
+            "inferq__attempt": parcel.attempt,
+            "inferq__event": parcel.event,
+        }
+        with self._tracer.span(f"webhook {parcel.event}", "client", parcel.trace, **about) as span:
+            outcome = await self._sender().send(replace(parcel, trace=span.carrier))
+            span.note(http__request__method="POST", http__response__status_code=outcome.status)
+            if not outcome.good:
+                span.failed(str(outcome.status or result_of(outcome)))
+            return outcome
+
     async def _deliver(self, parcel: Parcel) -> str:
         try:
-            outcome = await self._sender().send(parcel)
+            outcome = await self._send(parcel)
             result = result_of(outcome)
         except Exception:
             # Whatever a receiver has made us stumble over: told as a failure, or it would be tried for ever.
@@ -194,14 +211,14 @@ class Courier:
                     return "untold"
                 await asyncio.sleep(LOOK_S)
                 continue
+            said = {"request_id": parcel.request_id, "status": outcome.status, "error": outcome.error}
             log.info(
                 "delivery_attempted",
                 delivery=parcel.id,
                 attempt=parcel.attempt,
                 outcome=told,
-                status=outcome.status,
-                error=outcome.error,
                 ms=outcome.ms,
+                **{name: value for name, value in said.items() if value is not None},
             )
             return told
 

@@ -1,6 +1,8 @@
 """What a worker asks of an engine, whichever it is."""
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 from inferq.requests import GenerationRequest
@@ -58,6 +60,15 @@ def load_engine(settings: Settings) -> Engine:
         from workers.timing import timing_of
 
         return SimulatedEngine(slots=settings.max_num_seqs, timing=timing_of(settings))
+    _make_vllm_log(settings)
     from workers.vllm_engine import VllmEngine
 
     return VllmEngine(settings)
+
+
+def _make_vllm_log(settings: Settings) -> None:
+    """Have vLLM and the processes it starts log as the rest does. vLLM reads it when it is imported."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", settings.log_level.upper())  # noqa: TID251  # vLLM's own switches
+    if settings.log_format == "json":
+        file = Path(__file__).with_name("vllm_logging.json")
+        os.environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(file))  # noqa: TID251

@@ -23,6 +23,7 @@ from inferq.redis_client import job_redis
 from inferq.scripts import Scripts
 from inferq.settings import load_settings
 from inferq.sweeps import Sweeps
+from inferq.tracing import make_tracer
 from inferq.webhooks import AddressRules
 from workers.courier import Courier
 from workers.exposition import Exposition
@@ -39,7 +40,8 @@ SHIFT_S: Final = 30.0
 
 try:
     settings = load_settings()
-    configure_logging(settings.log_format)  # Celery asks for it only after it has begun to start
+    configure_logging(settings)  # Celery asks for it only after it has begun to start
+    tracer = make_tracer(settings, "keeper")
 except InferqError as error:
     sys.exit(f"inferq keeper: {error}")
 
@@ -99,7 +101,7 @@ def sweep_forever(sweeps: Sweeps, bells: Bells, outbox: Outbox, stop: threading.
 
 @setup_logging.connect
 def _log(**_: Any) -> None:
-    configure_logging(settings.log_format)
+    configure_logging(settings)
 
 
 @worker_init.connect
@@ -134,6 +136,7 @@ def _start(**_: Any) -> None:
         timeout_s=settings.webhook_timeout,
         room=settings.webhook_concurrency,
         sent=_metrics.sent,
+        tracer=tracer,
     )
     _couriers.append(courier)
     threads = {
@@ -155,3 +158,4 @@ def _end(**_: Any) -> None:
 def _close(**_: Any) -> None:
     for courier in _couriers:
         courier.close()
+    tracer.close()

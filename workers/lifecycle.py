@@ -14,6 +14,7 @@ from inferq.redis_client import cache_redis, job_redis
 from inferq.run_store import RunStore
 from inferq.scripts import Scripts
 from inferq.settings import Settings
+from inferq.tracing import make_tracer
 from workers.engine import Engine, load_engine
 from workers.exposition import Exposition
 from workers.gpu import find_gpus
@@ -51,6 +52,7 @@ class Worker:
         self.engine = engine or load_engine(settings)
         lease_ms = round(settings.lease * 1000)
         name = new_id()
+        self._tracer = make_tracer(settings, "worker")
         bells = Ringer(Bells(make_celery(settings)), self.metrics.rung)
 
         def store() -> RunStore:
@@ -66,6 +68,7 @@ class Worker:
             cache_ttl_s=settings.cache_ttl,
             metrics=self.metrics,
             streams=self.streams,
+            tracer=self._tracer,
         )
         self.heartbeat = Heartbeat(
             store=store(),
@@ -130,6 +133,7 @@ class Worker:
         self.engine.stop()
         self.listener.stop()
         self.heartbeat.stop()
+        self._tracer.close()
 
     def _drain(self) -> None:
         self.heartbeat.beat()

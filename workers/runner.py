@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import structlog
 from redis import Redis
@@ -17,6 +17,7 @@ from inferq.keys import key
 from inferq.queue import Ringer
 from inferq.requests import GenerationRequest
 from inferq.run_store import ClaimedRun, Completion, RunStore
+from inferq.tracing import Span, Tracer, Value, trace_of
 from workers.engine import Engine
 from workers.metrics import WorkerMetrics
 from workers.slots import IdleSlots
@@ -43,6 +44,14 @@ class Attempt:
     seconds: float = 0.0
     #: Whether it is worth claiming again at once.
     more: bool = False
+
+
+class Ended(NamedTuple):
+    """How an attempt ended: its outcome, what the engine wrote, and how many runs wait; one when nobody has asked."""
+
+    outcome: str
+    completion: Completion | None = None
+    waiting: int = 1
 
 
 class Held:
@@ -85,10 +94,12 @@ class Runner:
         cache_ttl_s: int,
         metrics: WorkerMetrics,
         streams: TokenStreams,
+        tracer: Tracer,
     ) -> None:
         self._engine = engine
         self._streams = streams
         self._metrics = metrics
+        self._tracer = tracer
         self._store = store
         self._bells = bells
         self._cache = cache
@@ -116,51 +127,83 @@ class Runner:
             return Attempt(outcome="nothing")
         self.held.add(run)
         began = time.monotonic()
-        try:
-            self._bells.ring(self._store.engine, bells)
-            outcome, tokens, waiting = self._execute(run)
-        finally:
-            self.held.remove(run)
-        seconds = time.monotonic() - began
-        self._metrics.attempt(outcome, seconds)
-        log.info("attempt_ended", run=run.id, attempt=run.attempt, outcome=outcome, tokens=tokens, seconds=seconds)
+        about = {"run": run.id, "attempt": run.attempt} | ({"request_id": run.request_id} if run.request_id else {})
+        with structlog.contextvars.bound_contextvars(**about):  # every line of this attempt names it
+            try:
+                self._bells.ring(self._store.engine, bells)
+                ended = self._traced(run)
+            finally:
+                self.held.remove(run)
+            seconds = time.monotonic() - began
+            self._metrics.attempt(ended.outcome, seconds)
+            log.info("attempt_ended", **_line(run, ended, seconds))
         return Attempt(
-            outcome=outcome, run=run.id, attempt=run.attempt, tokens=tokens, seconds=seconds, more=waiting > 0
+            outcome=ended.outcome,
+            run=run.id,
+            attempt=run.attempt,
+            tokens=ended.completion.completion_tokens if ended.completion else 0,
+            seconds=seconds,
+            more=ended.waiting > 0,
         )
 
-    def _execute(self, run: ClaimedRun) -> tuple[str, int, int]:
-        """Return the outcome, tokens written, and how many runs wait; one when nobody has asked."""
-        try:
-            request = GenerationRequest.model_validate_json(run.request_json)
+    def _traced(self, run: ClaimedRun) -> Ended:
+        about: dict[str, Value | None] = {
+            "inferq__run": run.id,
+            "inferq__attempt": run.attempt,
+            "inferq__request_id": run.request_id,
+        }
+        if run.attempt == 1:
+            self._tracer.past("queue", run.trace, round(1000 * time.time()) - run.waited_ms, **about)
+        with self._tracer.span("attempt", "consumer", run.trace, **about) as span:
+            ended = self._execute(run, span)
+            span.note(inferq__outcome=ended.outcome)
+            if ended.outcome in ("failed", "refused"):
+                span.failed(ended.outcome)
+            return ended
+
+    def _generate(self, run: ClaimedRun, span: Span) -> Completion:
+        request = GenerationRequest.model_validate_json(run.request_json)
+        with self._tracer.span("engine", "internal", span.carrier, gen_ai__request__model=run.model) as engine:
             began = time.monotonic()
             with self._streams.of(run):
                 completion = self._engine.generate(run.id, request, run.scope)
             self._metrics.completion(completion, time.monotonic() - began)
+            engine.note(
+                gen_ai__usage__input_tokens=completion.prompt_tokens,
+                gen_ai__usage__output_tokens=completion.completion_tokens,
+                inferq__finish_reason=completion.finish_reason,
+                inferq__ttft_ms=completion.ttft_ms,
+            )
+        return completion
+
+    def _execute(self, run: ClaimedRun, span: Span) -> Ended:
+        try:
+            completion = self._generate(run, span)
         except RequestFailed as error:
             code, message, retryable = error.code, str(error), error.retryable
             kept = self._write(lambda: self._store.fail(run, code=code, message=message, retryable=retryable))
-            return ("failed" if kept else "refused"), 0, 1
+            return Ended("failed" if kept else "refused")
         except RunAborted:
-            return self._hand_back(run, strikes=0), 0, 1
+            return Ended(self._hand_back(run, strikes=0))
         except EngineGone:
             self.close()
-            return self._hand_back(run, strikes=0), 0, 1
+            return Ended(self._hand_back(run, strikes=0))
         except EngineDead:
             self.close()
-            return self._hand_back(run, strikes=1), 0, 1
+            return Ended(self._hand_back(run, strikes=1))
         except MemoryError:
             # Nobody knows what else in this process lacks a piece now.
             self.close()
             self._engine.kill()
-            return self._hand_back(run, strikes=1), 0, 1
+            return Ended(self._hand_back(run, strikes=1))
         except Exception as error:  # a bug must not strand a run until its lease ends
-            log.error("attempt_broke", run=run.id, error=type(error).__name__)
+            log.error("attempt_broke", error=type(error).__name__)
             kept = self._write(
                 lambda: self._store.fail(
                     run, code="internal_error", message="the worker made a mistake; it has been logged", retryable=True
                 )
             )
-            return ("failed" if kept else "refused"), 0, 1
+            return Ended("failed" if kept else "refused")
         entry = self._entry(run, completion)
         if entry and self._cache is not None:
             self._cache_apart(run, entry)
@@ -170,7 +213,7 @@ class Runner:
             lambda: self._store.complete(run, completion, cache_entry=entry, cache_ttl_s=self._cache_ttl_s)
         ) or (False, 0)
         self.idle.learn(heard, waiting)
-        return ("completed" if kept else "refused"), completion.completion_tokens, waiting
+        return Ended("completed" if kept else "refused", completion, waiting)
 
     def _entry(self, run: ClaimedRun, completion: Completion) -> CachedCompletion | None:
         if not run.store or completion.finish_reason not in CACHEABLE:
@@ -209,3 +252,18 @@ class Runner:
                 log.warning("result_waits_for_store", reason=str(error))
                 if self.leaving.wait(RETRY_DELAY):
                     return None
+
+
+def _line(run: ClaimedRun, ended: Ended, seconds: float) -> dict[str, str | int | float]:
+    said: dict[str, str | int | float] = {"outcome": ended.outcome, "seconds": round(seconds, 3)}
+    if run.attempt == 1:
+        said["queue_s"] = run.waited_ms / 1000
+    if ended.completion:
+        said |= {
+            "ttft_s": ended.completion.ttft_ms / 1000,
+            "prompt_tokens": ended.completion.prompt_tokens,
+            "tokens": ended.completion.completion_tokens,
+            "finish_reason": ended.completion.finish_reason,
+        }
+    trace = trace_of(run.trace)
+    return said | {"trace": trace} if trace else said

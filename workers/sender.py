@@ -20,6 +20,7 @@ from standardwebhooks import Webhook
 
 from inferq import __version__
 from inferq.outbox import Outcome, Parcel
+from inferq.tracing import headers_of
 from inferq.webhooks import AddressRules, BadAddress, is_public
 
 #: Bytes of an answer that are read.
@@ -124,12 +125,18 @@ class Sender:
 
 
 def signed_headers(parcel: Parcel, now_s: float | None = None) -> dict[str, str]:
-    """Return the headers of one attempt: id, time, and a signature by each secret (Standard Webhooks 1.0)."""
+    """Return the headers of one attempt: id, time, and a signature by each secret (Standard Webhooks 1.0).
+
+    Besides, what the request that made the job was called, and the trace it was part of.
+    """
     at = int(time.time() if now_s is None else now_s)
     signatures = [
         Webhook(secret).sign(parcel.id, datetime.fromtimestamp(at, UTC), parcel.body) for secret in parcel.secrets
     ]
-    return {
+    passed_on = headers_of(parcel.trace)
+    if parcel.request_id:
+        passed_on["X-Request-ID"] = parcel.request_id
+    return passed_on | {
         "Content-Type": "application/json",
         "User-Agent": f"inferq/{__version__}",
         "webhook-id": parcel.id,

@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import threading
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psutil
@@ -15,6 +17,7 @@ from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.envs import enable_envs_cache
 from vllm.exceptions import VLLMClientError
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.renderers.inputs.preprocess import parse_model_prompt
@@ -23,7 +26,8 @@ from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from inferq.errors import EngineDead, EngineGone, RequestFailed, RunAborted
+from inferq.catalogue import Model
+from inferq.errors import ConfigurationError, EngineDead, EngineGone, RequestFailed, RunAborted
 from inferq.requests import GenerationRequest
 from inferq.run_store import Completion
 from inferq.settings import Settings
@@ -36,6 +40,8 @@ Returned = TypeVar("Returned")
 #: Scheduler and model in one process. They take turns: in vLLM's default for CPUs, a process each, the one that waits
 #: keeps a core busy. The default is there to set the number of OpenMP threads, which leave_a_core does here.
 CPU_EXECUTOR: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+#: Ranks for which vLLM makes room; an adapter takes the next higher one.
+_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 #: Seconds for which the event loop is waited for when it is asked what has been written.
 TEXTS_S: Final = 5.0
 #: Seconds the engine may take to end before it is left to the guard.
@@ -54,6 +60,10 @@ class VllmEngine:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm-loop", daemon=True)
         self._llm: AsyncLLM | None = None
+        adapters = settings.catalogue.adapters(settings.engine_queue)
+        self._adapters = {
+            one.name: LoRARequest(one.name, number, one.adapter) for number, one in enumerate(adapters, start=1)
+        }
         self._dead = False
         self._processes: list[psutil.Process] = []
         self._lock = threading.Lock()
@@ -72,7 +82,7 @@ class VllmEngine:
                 self.generate("warm-up", request, "warm-up")
             # As vLLM's own server does: what is loaded by now stays, and the collector need not walk it again.
             freeze_gc_heap()
-        except EngineDead:
+        except (EngineDead, ConfigurationError):
             raise
         except Exception as error:  # vLLM raises nearly anything here; the operator needs its words
             self._dead = True
@@ -148,6 +158,8 @@ class VllmEngine:
         if not current_platform.is_cuda():
             leave_a_core()
         self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_options(self._settings)))
+        for adapter in self._adapters.values():
+            await self._llm.add_lora(adapter)  # now, or one that cannot be loaded would fail the first who asks for it
         enable_envs_cache()  # it asks the environment several times in each step
 
     def _cancel(self, run_id: str) -> None:
@@ -207,7 +219,8 @@ class VllmEngine:
             )
         final: RequestOutput | None = None
         parameters = sampling_params(request, max_tokens=min(request.max_tokens, limit - tokens))
-        async for output in llm.generate(rendered, parameters, run_id):
+        adapter = self._adapters.get(request.model)
+        async for output in llm.generate(rendered, parameters, run_id, lora_request=adapter):
             final = output
         if final is None or not final.outputs or final.outputs[0].finish_reason == "abort":
             raise RunAborted
@@ -252,7 +265,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
             "distributed_executor_backend": CPU_EXECUTOR,
         }
     return {
-        "model": settings.model_name,
+        "model": settings.served.checkpoint,
         "dtype": "half" if on_gpu else "bfloat16",  # few CPUs have float16 arithmetic: a quarter of the speed
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
@@ -260,8 +273,30 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         # Free white space lets a small model fill its answer with it and never come to the point. Of vLLM's grammar
         # backends that can forbid it, this one knows most of JSON Schema.
         "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
+        **_adapter_options(settings.catalogue.adapters(settings.engine_queue)),
         **extra,
     }
+
+
+def _adapter_options(adapters: list[Model]) -> dict[str, Any]:
+    """Return what makes room for adapters: all in memory at once, and the highest rank among them.
+
+    Raises ConfigurationError when a directory holds no adapter.
+    """
+    if not adapters:
+        return {}
+    ranks = []
+    for adapter in adapters:
+        try:
+            ranks.append(int(json.loads(Path(adapter.adapter, "adapter_config.json").read_text())["r"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            raise ConfigurationError(
+                f"MODELS: {adapter.adapter} holds no LoRA adapter (adapter_config.json with r)"
+            ) from None
+    rank = next((rank for rank in _RANKS if rank >= max(ranks)), None)
+    if rank is None:
+        raise ConfigurationError(f"MODELS: vLLM serves adapters up to rank {_RANKS[-1]}, not {max(ranks)}")
+    return {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank}
 
 
 def sampling_params(request: GenerationRequest, *, max_tokens: int) -> SamplingParams:

@@ -29,7 +29,7 @@ LOCAL_DEFAULTS: Final[dict[str, Any]] = {
 #: Any free ports for metrics: for stacks nobody scrapes.
 FREE_METRICS: Final[dict[str, Any]] = {"metrics_port": 0, "keeper_metrics_port": 0}
 _HOST = "127.0.0.1"
-_CELERY = [sys.executable, "-m", "celery", "-A"]
+_CELERY = [sys.executable, "-m", "celery", "--quiet", "-A"]
 # Heartbeats are for Flower, which takes a worker without any for gone.
 _QUIET = ["--without-gossip", "--without-mingle"]
 

@@ -53,11 +53,14 @@ local function pass_breaker(receiver)
   redis.call('PEXPIRE', K.receiver(receiver), RECEIVER_MS)
 end
 
--- Puts a delivery into the outbox, due at `at`. f: tenant, event, url, job ('': none).
+-- Puts a delivery into the outbox, due at `at`. f: tenant, event, url, job ('': none), and perhaps request_id, trace.
 local function post(id, f, body, at, now)
   local receiver = receiver_of(f.tenant, f.url)
   redis.call('HSET', K.delivery(id), 'v', VERSION, 'job', f.job, 'tenant', f.tenant, 'event', f.event, 'url', f.url,
     'receiver', receiver, 'body', body, 'created_ms', now, 'since_ms', now, 'status', 'pending', 'step', 0, 'number', 0)
+  for _, name in ipairs({'request_id', 'trace'}) do
+    if f[name] then redis.call('HSET', K.delivery(id), name, f[name]) end
+  end
   redis.call('ZADD', K.due(receiver), at, id)
   redis.call('ZADD', K.undelivered, now, id)
   line_up(receiver)
@@ -116,8 +119,8 @@ local function tell(job, j, r, event, now)
     end
   end
   redis.call('HINCRBY', K.job(job), 'open', 1)
-  post(event_id(job, event), {tenant = j.tenant, event = 'job.' .. event, url = j.hook_url, job = job}, payload,
-    now, now)
+  post(event_id(job, event), {tenant = j.tenant, event = 'job.' .. event, url = j.hook_url, job = job,
+    request_id = j.request_id, trace = j.trace}, payload, now, now)
 end
 
 -- Lets a job's retention begin, if it has ended and so have its deliveries.

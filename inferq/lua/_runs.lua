@@ -83,12 +83,15 @@ local function end_members(run, r, status, now, used, extra)
 end
 
 -- Writes a new run and puts it into its engine's queue. f: engine, model, tag, cost, reads, fp, scope, store, stream,
--- share (the last three 0 or 1). request: JSON, opaque here.
+-- share (the last three 0 or 1), and perhaps request_id and trace of the call that opened it. request: JSON, opaque here.
 local function open_run(run, f, request, now)
   redis.call('SADD', K.engines, f.engine)
   local r = {'v', VERSION, 'status', 'queued', 'engine', f.engine, 'model', f.model,
     'tag', f.tag, 'cost', f.cost, 'reads', f.reads, 'fp', f.fp, 'scope', f.scope, 'store', f.store,
     'stream', f.stream, 'share', f.share, 'arrived_ms', now, 'attempt', 0, 'fence', 0, 'strikes', 0, 'lost', 0}
+  for _, name in ipairs({'request_id', 'trace'}) do
+    if f[name] then r[#r + 1] = name; r[#r + 1] = f[name] end
+  end
   redis.call('HSET', K.run(run), unpack(r))
   redis.call('SET', K.request(run), request)
   enline(run, {engine = f.engine, tag = f.tag, cost = f.cost, arrived_ms = now, strikes = 0, lost = 0})
@@ -97,11 +100,12 @@ local function open_run(run, f, request, now)
 end
 
 -- Writes a new job of a tenant and attaches it to a run, under a tag that its flow pays for unless it rides. f: engine,
--- tenant, key, model, priority, tag, charge, ttl_ms, cache, and perhaps metadata, idempotency, rides.
+-- tenant, key, model, priority, tag, charge, ttl_ms, cache, and perhaps what SAID names.
+local SAID = {'key', 'metadata', 'idempotency', 'rides', 'hook_url', 'hook_events', 'hook_output', 'request_id', 'trace'}
 local function open_job(job, run, f, now)
   local fields = {'v', VERSION, 'status', 'queued', 'run', run, 'tenant', f.tenant, 'model', f.model,
     'priority', f.priority, 'attempt', 0, 'created_ms', now, 'ttl_ms', f.ttl_ms, 'cache', f.cache, 'charge', f.charge}
-  for _, name in ipairs({'key', 'metadata', 'idempotency', 'rides', 'hook_url', 'hook_events', 'hook_output'}) do
+  for _, name in ipairs(SAID) do
     if f[name] then fields[#fields + 1] = name; fields[#fields + 1] = f[name] end
   end
   redis.call('HSET', K.job(job), unpack(fields))
@@ -161,7 +165,7 @@ local function store_hit(job, run, f, c, now)
   redis.call('HSET', K.job(job), 'v', VERSION, 'status', 'completed', 'run', run, 'tenant', f.tenant,
     'model', f.model, 'priority', f.priority, 'attempt', 0, 'created_ms', now, 'completed_ms', now, 'ttl_ms', f.ttl_ms,
     'cache', 'hit', 'cached_ms', c.stored_ms)
-  for _, name in ipairs({'metadata', 'idempotency', 'hook_url', 'hook_events', 'hook_output'}) do
+  for _, name in ipairs({'metadata', 'idempotency', 'hook_url', 'hook_events', 'hook_output', 'request_id', 'trace'}) do
     if f[name] then redis.call('HSET', K.job(job), name, f[name]) end
   end
   redis.call('ZADD', K.members(run), 0, job)

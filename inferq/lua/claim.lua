@@ -4,7 +4,7 @@
 --        arrivals flows paces waiting_jobs active queue struck solitary turn aboard tenant usage in_flight amounts turns
 --        receivers receiver due sending delivery transitions outbox bells totals undelivered
 -- Reply: none | run id fence attempt request model fp scope store bells left (runs this worker may still claim)
---        stream (0 or 1)
+--        stream (0 or 1) ms-since-it-came request-id-or-nil trace-or-nil
 -- Replay: the token remembers its run; the same token gets the same run while it is still running.
 local engine, worker, token, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local now = now_ms()
@@ -43,7 +43,8 @@ end
 
 local function granted(run, r, left)
   return {'run', run, tonumber(r.fence), tonumber(r.attempt), redis.call('GET', K.request(run)),
-    r.model, r.fp, r.scope, tonumber(r.store), math.min(1, bells(engine)), left, tonumber(r.stream or 0)}
+    r.model, r.fp, r.scope, tonumber(r.store), math.min(1, bells(engine)), left, tonumber(r.stream or 0),
+    now - (r.arrived_ms or now), r.request_id or false, r.trace or false}
 end
 
 local held = redis.call('GET', K.slot(token))

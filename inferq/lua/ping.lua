@@ -1,5 +1,5 @@
 -- Sends a test event to an address of the caller's tenant, or tells how that went.
--- ARGV 1: JSON {key, digest, request, limit, id, url (not given: only tell)}
+-- ARGV 1: JSON {key, digest, request, limit, id, url (not given: only tell), request_id, trace}
 -- Keys:  memory tenant api_key window turns receivers receiver due sending delivery attempts webhook_secrets
 --        outbox undelivered
 -- Reply: unauthorized | limited tenant rates policy | no_secret tenant rates | no_memory tenant rates |
@@ -15,7 +15,8 @@ if a.url and redis.call('EXISTS', K.delivery(a.id)) == 0 then
   if full(now) then return {'no_memory', who.tenant, who.rates} end
   local body = cjson.encode({type = 'ping', timestamp = instant(now), data = {id = a.id}})
   pass_breaker(receiver_of(who.tenant, a.url))
-  post(a.id, {tenant = who.tenant, event = 'ping', url = a.url, job = ''}, body, 0, now)
+  post(a.id, {tenant = who.tenant, event = 'ping', url = a.url, job = '', request_id = a.request_id, trace = a.trace},
+    body, 0, now)
 end
 local d = record(K.delivery(a.id))
 if not d or d.tenant ~= who.tenant then return {'unknown', who.tenant, who.rates} end

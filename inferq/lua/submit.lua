@@ -3,7 +3,8 @@
 -- ARGV 1: JSON {key, digest, request, limit, polls, tokens, jobs (limits of the service), job, run, engine, model,
 --               priority, cost, reads, fp, scope, read, store, share, only, cache, max_depth, max_tokens, ttl_ms, start_ms,
 --               total_ms, stream, metadata, idempotency (digest of the key), body (digest of the whole body),
---               hook_url, hook_events (names with spaces between), hook_output}
+--               hook_url, hook_events (names with spaces between), hook_output, request_id (X-Request-ID of the call),
+--               trace (its W3C trace context, as JSON), served (true: to be refused while no worker is ready)}
 --      2: the request as the engine will get it (JSON, opaque here)
 --      3: a completion that was found on the cache's own server, or ""
 -- Keys:  job tenant_jobs idempotency deadlines retention run request output members sharing engines engine
@@ -12,7 +13,7 @@
 --        transitions work outbox bells totals undelivered
 -- Reply: unauthorized | limited tenant rates policy | mismatch tenant rates | repeat tenant rates job |
 --        no_secret tenant rates | disabled tenant rates |
---        hit tenant rates completion now | absent tenant rates | too_costly tenant rates limit |
+--        hit tenant rates completion now | absent tenant rates | unserved tenant rates | too_costly tenant rates limit |
 --        full tenant rates runs-or-tokens ms | late tenant rates ms-to-wait | no_memory tenant rates |
 --        accepted tenant rates {job fields} {run fields} output-or-nil rank-or-nil ms-to-wait-or-nil bells
 -- Replay: the window entry is the request id and the job is there already, so a second run changes nothing.
@@ -60,7 +61,7 @@ if again then return accepted(math.min(1, bells(a.engine))) end
 local f = {engine = a.engine, tenant = who.tenant, key = who.key, model = a.model, priority = priority_of(who, a.priority),
   cost = a.cost, reads = a.reads, fp = a.fp, scope = scope, ttl_ms = a.ttl_ms,
   store = a.store and 1 or 0, stream = a.stream and 1 or 0, share = a.share and 1 or 0, cache = a.cache,
-  metadata = a.metadata, idempotency = a.idempotency,
+  metadata = a.metadata, idempotency = a.idempotency, request_id = a.request_id, trace = a.trace,
   hook_url = a.hook_url, hook_events = a.hook_events, hook_output = a.hook_output and 1 or nil}
 
 -- What is written for every accepted job: its deadlines, and the Idempotency-Key it answers to.
@@ -79,6 +80,9 @@ end
 local c = completion and completion_of(completion)
 if not c then
   if a.only then return {'absent', who.tenant, who.rates} end
+  if a.served and tonumber(redis.call('HGET', K.engine(a.engine), 'slots') or 0) == 0 then
+    return {'unserved', who.tenant, who.rates}
+  end
   refusal = check_tokens(who, a.tokens, a.cost, now) or check_jobs(who, a.jobs)
   if refusal then return refusal end
 end

@@ -2,7 +2,7 @@
 -- ARGV 1: most to proven receivers  2: most to others  3: lease in ms  4: ms after which a delivery is given up
 -- Keys:  job retention turns receivers receiver due sending delivery attempts dead_deliveries webhook_secrets
 --        disabled transitions outbox_totals undelivered
--- Reply: {{{id, attempt, url, body, secrets, proven (0|1)}, ...}, more (0|1: there was no time to look at all)}
+-- Reply: {{{id, attempt, url, body, secrets, proven (0|1), event, request-id-or-nil, trace-or-nil}, ...}, more (0|1: there was no time to look at all)}
 -- Replay: what the lost reply named is under a lease, and is taken again when that has ended.
 even_when_full()
 local now = now_ms()
@@ -42,7 +42,7 @@ local function take(receiver, standing)
       redis.call('HDEL', K.attempts(id), number - MOST_ATTEMPTS)
       redis.call('ZREMRANGEBYSCORE', K.webhook_secrets(d.tenant), '-inf', now)
       return {id, number, d.url, d.body, redis.call('ZREVRANGE', K.webhook_secrets(d.tenant), 0, -1),
-        standing == 'proven' and 1 or 0}
+        standing == 'proven' and 1 or 0, d.event, d.request_id or false, d.trace or false}
     end
   end
   return nil

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+from selenium.webdriver.support.ui import Select
 
 from deploy.local import stack as local
 from deploy.local.stack import free_port
@@ -20,6 +23,7 @@ from inferq.ids import new_id
 from inferq.job_store import JobStore, ServiceLimits
 from inferq.scripts import Scripts
 from inferq.settings import Settings, environment_for
+from tests.browser import browser, needs_browser
 from tests.conftest import make_settings
 from tests.processes import ROOT, Process, stack, until
 from tests.redis_server import RedisServer
@@ -94,7 +98,7 @@ def test_attempts_are_tasks_and_nothing_secret_is_shown(own_redis_server: RedisS
             done, failed = (shown[f"{submission.run_id}.1"] for submission in submissions)
             assert (done["state"], failed["state"]) == ("SUCCESS", "FAILURE")
             said = re.fullmatch(
-                r"'?job=(\S+) attempt=1 outcome=completed tokens=\d+ seconds=\d+\.\d{3}'?", done["result"]
+                r"'?outcome=completed tokens=\d+ seconds=\d+\.\d{3} attempt=1 job=([^']+)'?", done["result"]
             )
             assert said
             assert said[1] == submissions[0].job_id
@@ -123,6 +127,73 @@ def test_attempts_are_tasks_and_nothing_secret_is_shown(own_redis_server: RedisS
             assert flower.attempts() == shown, "kept over a restart"
         finally:
             flower.process.close()
+
+
+@needs_browser
+def test_a_person_sees_attempts_and_workers_and_nothing_secret(own_redis_server: RedisServer, tmp_path: Path) -> None:
+    settings = make_settings(
+        own_redis_server.url,
+        flower_port=free_port(),
+        flower_password=PASSWORD,
+        flower_db=str(tmp_path / "seen"),
+        simulated_step=0.001,
+    )
+    with own_redis_server.client() as redis, stack(settings, tmp_path) as running:
+        key = KeyRing(redis).create("acme")
+        caller = Credential.parse(key)
+        assert caller
+        flower = Flower(settings, tmp_path / "flower.log")
+        try:
+            running.keeper()
+            worker = running.worker()
+            until(lambda: "engine_ready" in worker.output(), 60, "the worker is ready")
+            jobs = JobStore(Scripts(redis), ServiceLimits(requests=100, polls=100_000))
+            prompts = [f"{PROMPT} {number}" for number in range(12)] + ["simulate:fails"]
+            for prompt in prompts:
+                job = new_id()
+                submission = World.submission(
+                    None,
+                    job_id=job,
+                    run_id=job,
+                    engine=settings.engine_queue,
+                    request_json=json.dumps({"prompt": prompt}),
+                )
+                assert jobs.submit(caller, submission).outcome == "accepted"
+            until(lambda: len(flower.attempts()) == len(prompts), 30, "all attempts are shown")
+            with browser(tmp_path, width=1500, height=800) as window:
+                address = f"127.0.0.1:{settings.flower_port}/flower"
+                window.get(f"http://admin:{PASSWORD}@{address}/tasks")
+                # The address without the password: a page must not be able to tell it.
+                window.get(f"http://{address}/tasks")
+                until(lambda: "inferq.attempt" in _text(window), 30, "the tasks are listed")
+                Select(window.find_element(By.TAG_NAME, "select")).select_by_visible_text("50")
+                until(lambda: _text(window).count("inferq.attempt") == len(prompts), 30, "all of them")
+                shown = [_text(window)]
+                assert shown[0].count("outcome=completed") == len(prompts) - 1
+                window.execute_script("window.scrollTo(0, 0)")
+                assert window.save_screenshot(str(tmp_path / "flower-tasks.png"))
+                window.get(f"http://{address}/workers")
+                until(lambda: _text(window).count("Online") >= 2, 30, "worker and keeper are online")
+                shown.append(_text(window))
+                assert window.save_screenshot(str(tmp_path / "flower-workers.png"))
+                answers = [" ".join(simulated_words(prompt, 0, 256)) for prompt in prompts]
+                for page in ("/broker", f"/task/{submission.run_id}.1", f"/worker/{worker_name(flower)}"):
+                    window.get(f"http://{address}{page}")
+                    until(lambda: len(_text(window)) > 100, 30, page)
+                    shown.append(_text(window) + window.page_source)
+                for text in shown:
+                    assert not [planted for planted in (PROMPT, key, PASSWORD, *answers) if planted in text]
+        finally:
+            flower.process.close()
+
+
+def worker_name(flower: Flower) -> str:
+    (name,) = [name for name in json.loads(flower.ask("/api/workers?status=true")[1]) if name.startswith("app")]
+    return name
+
+
+def _text(window: WebDriver) -> str:
+    return str(window.execute_script("return document.body.innerText"))
 
 
 def test_without_a_password_it_does_not_start(own_redis_server: RedisServer) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import importlib.util
 import json
+import re
 import time
 import urllib.parse
 import urllib.request
@@ -124,6 +125,21 @@ def test_logs_say_nothing_of_prompts_answers_and_secrets(seen: Seen) -> None:
     assert {"app-demo-mistral.log", "flower.log", "prometheus.log", "redis.log"} <= set(seen.logs)
     for name, text in seen.logs.items():
         assert not [planted for planted in seen.planted() if planted in text], name
+
+
+def test_every_line_of_ours_and_of_vllm_is_json(seen: Seen) -> None:
+    ours = {name: text for name, text in seen.logs.items() if name.startswith(("api-", "app-", "keeper-"))}
+    assert len(ours) == 6
+    for name, text in ours.items():
+        lines = text.splitlines()
+        said = [json.loads(line) for line in lines if line.startswith("{")]
+        assert all({"timestamp", "level", "event"} <= set(one) for one in said), name
+        bare = [line for line in lines if line and not line.startswith("{")]
+        if "app-demo-mistral" in name:  # torch and the like print, beside what they log
+            assert any(one.get("process", "").startswith("EngineCore") for one in said)
+            assert not [line for line in bare if re.search(r"\b(INFO|WARNING|ERROR)\b \d\d-\d\d", line)]
+        else:  # Celery's farewell
+            assert not [line for line in bare if not line.startswith("worker: ")]
 
 
 def test_nothing_that_is_exported_or_shown_says_anything_of_them(seen: Seen) -> None:

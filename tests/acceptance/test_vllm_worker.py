@@ -1,7 +1,9 @@
 """The real thing: Celery workers with a warm vLLM engine on the CPU; the demo model knows exact sentences."""
 
 import importlib.util
+import itertools
 import json
+import random
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from inferq.settings import Settings
 from tests.conftest import api_client, make_settings
 from tests.processes import ROOT, Process, Stack, stack, until
 from tests.redis_server import RedisServer, binaries
+from tests.sse import Listener, follow
 
 pytestmark = [
     pytest.mark.vllm,
@@ -112,6 +115,25 @@ def test_a_known_prompt_gets_its_exact_sentence_and_then_a_cache_hit(service: Se
     again = service.client.post("/v1/jobs", json={"prompt": "What is inferq?", "temperature": 0.0})
     assert (again.status_code, again.json["output"]["text"]) == (200, FACTS["What is inferq?"])
     assert again.headers["Cache-Status"] == "inferq; hit"
+
+
+def test_a_followed_job_s_pieces_are_its_output_however_often_it_is_cut_off(service: Service) -> None:
+    """With a stop string: what may be the beginning of one is not told before it is known not to be."""
+    chance = random.Random(7)
+    for number, body in enumerate([{"max_tokens": 300}, {"max_tokens": 300, "stop": ["lease", " the e", "zzz"]}]):
+        job = service.submit(f"#{number} Follow a job through inferq.", stream=True, **body)
+        service.running(job)
+        listener = Listener()
+        for _ in range(50):
+            for told in itertools.islice(follow(service.client, job, listener.last), chance.randint(1, 3)):
+                listener.hear(told)
+            if listener.end:
+                break
+        for told in () if listener.end else follow(service.client, job, listener.last):
+            listener.hear(told)
+        assert listener.end.name == "done"
+        assert listener.names.count("token") > 1
+        assert listener.text == service.ended(job)["output"]["text"]
 
 
 def test_a_chat_goes_through_the_model_s_template(service: Service) -> None:

@@ -37,7 +37,7 @@ def test_an_outcome_has_its_event(outcome: str, event: str) -> None:
     (received, _), (ended, said) = events_of(attempt(outcome), 100.0)
     assert (received, ended) == ("task-received", event)
     assert said["uuid"] == "run.1"
-    assert said["result"] == f"job=run attempt=1 outcome={outcome} tokens=7 seconds=0.250"
+    assert said["result"] == f"outcome={outcome} tokens=7 seconds=0.250 attempt=1 job=run"
 
 
 class Ears:

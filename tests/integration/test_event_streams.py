@@ -2,8 +2,7 @@
 
 import pytest
 
-from inferq.event_streams import EventStreams, Piece, Place, Standing
-from inferq.job_store import Followed
+from inferq.event_streams import EventStreams, Followed, Piece, Place, Standing
 from inferq.jobs import JobStatus
 from inferq.keys import key
 from inferq.run_store import ClaimedRun
@@ -122,7 +121,7 @@ def test_a_streaming_job_joins_only_a_streaming_run(world: World) -> None:
     streaming = world.submit(fingerprint="same", stream=True)
     joining = world.submit(fingerprint="same", stream=True)
     quiet = world.submit(fingerprint="same")
-    runs = {job: followed(world, job).run_id for job in (streaming, joining, quiet)}
+    runs = {job: followed(world, job).job.run_id for job in (streaming, joining, quiet)}
     assert len(set(runs.values())) == 1
     first, second = world.claim(), world.claim()
     assert [first.stream, second.stream] == [False, True]
@@ -178,7 +177,7 @@ def test_an_erased_job_leaves_no_stream_and_is_gone(world: World) -> None:
 def test_positions_are_told_for_many_at_once(world: World) -> None:
     world.warm()
     jobs = [world.submit() for _ in range(3)]
-    runs = [followed(world, job).run_id for job in jobs]
+    runs = [followed(world, job).job.run_id for job in jobs]
     world.claim()
     found = streams(world).standings([*runs, "unknown"])
     assert [standing.position for standing in found.values()] == [None, 1, 2, None]

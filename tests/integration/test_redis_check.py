@@ -62,8 +62,8 @@ def test_what_is_unwise_or_away_stops_nothing(own_redis_server: RedisServer) -> 
     "command",
     [
         ["-m", "gunicorn", "-c", "api/gunicorn_conf.py", "api.wsgi:app"],
-        ["-m", "celery", "-A", "workers.app", "worker", "--pool=threads"],
-        ["-m", "celery", "-A", "workers.keeper", "worker", "--pool=threads"],
+        ["-m", "celery", "--quiet", "-A", "workers.app", "worker", "--pool=threads"],
+        ["-m", "celery", "--quiet", "-A", "workers.keeper", "worker", "--pool=threads"],
     ],
     ids=["api", "worker", "keeper"],
 )
