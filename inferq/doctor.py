@@ -40,7 +40,8 @@ PATIENCE_S: Final = 5.0
 
 def examine(settings: Settings, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
     """Yield what is found, in the order in which it should be mended. ``clock``: seconds since 1970."""
-    yield found("settings-fine", engine=settings.engine_queue)
+    engines = sorted({model.engine for model in settings.catalogue})
+    yield found("settings-fine", engines=", ".join(engines))
     try:
         warnings = check_jobs(settings)
     except ConfigurationError as error:
@@ -191,17 +192,19 @@ def _keeper(redis: "Redis") -> Iterator[Finding]:
 
 
 def _engines(settings: Settings, states: list[EngineState]) -> Iterator[Finding]:
-    ours = settings.engine_queue
-    served = [state.engine for state in states if state.slots]
-    if served and ours not in served and not any(state.engine == ours and state.workers for state in states):
-        yield found("workers-elsewhere", engine=ours, others=", ".join(sorted(served)))
-    elif not any(state.engine == ours for state in states):
-        yield found("workers-none", engine=ours, depth=0)
+    ours = {model.engine for model in settings.catalogue}
+    strangers = sorted(state.engine for state in states if state.slots and state.engine not in ours)
+    known = {state.engine for state in states}
+    for engine in sorted(ours - {state.engine for state in states if state.workers}):
+        if strangers:
+            yield found("workers-elsewhere", engine=engine, others=", ".join(strangers))
+        elif engine not in known:
+            yield found("workers-none", engine=engine, depth=0)
     for state in states:
-        yield from _engine(settings, state)
+        yield from _engine(settings, state, needed=state.engine in ours and not strangers)
 
 
-def _engine(settings: Settings, state: EngineState) -> Iterator[Finding]:
+def _engine(settings: Settings, state: EngineState, *, needed: bool) -> Iterator[Finding]:
     at = [str(worker.get("state")) for worker in state.workers]
     facts = {"engine": state.engine, "depth": state.depth}
     running = sum(int(worker.get("running", 0)) for worker in state.workers)
@@ -212,7 +215,7 @@ def _engine(settings: Settings, state: EngineState) -> Iterator[Finding]:
         yield found("workers-fine", ready=at.count("ready"), running=running, slots=state.slots, **facts)
     elif "warming" in at:
         yield found("workers-warming", **facts)
-    elif state.depth or state.engine == settings.engine_queue:
+    elif state.depth or needed:
         yield found("workers-none", **facts)
     if state.paused:
         yield found("queue-paused", **facts)

@@ -31,7 +31,7 @@ class Finding:
 _F, _W, _P = Level.FINE, Level.WARNING, Level.PROBLEM
 
 SAYINGS: Final[dict[str, tuple[Level, str, str]]] = {
-    "settings-fine": (_F, "The settings can be read; jobs go to engine {engine}.", ""),
+    "settings-fine": (_F, "The settings can be read; jobs go to engine {engines}.", ""),
     "settings-wrong": (_P, "{sentence}.", "Correct it in the environment or in .env."),
     # -- the jobs' Redis
     "redis-fine": (_F, "Redis {version} answers in {ms:.1f} ms and has used {used}{of}.", ""),
@@ -123,12 +123,12 @@ SAYINGS: Final[dict[str, tuple[Level, str, str]]] = {
     "workers-none": (
         _P,
         "No worker serves {engine}, and {depth} runs wait for it.",
-        "Start one (make up; docs/operations.md), with the same REDIS_URL and MODEL_NAME, and read its log if it ends.",
+        "Start one (make up; docs/operations.md), with the same REDIS_URL and model, and read its log if it ends.",
     ),
     "workers-elsewhere": (
         _P,
         "Jobs from here go to {engine}, but workers serve {others}.",
-        "Give the API and the workers the same MODEL_NAME.",
+        "Give the API and the workers the same MODELS or MODEL_NAME.",
     ),
     "workers-warming": (
         _W,
