@@ -34,7 +34,7 @@ class Event:
 
     name: str
     id: str
-    data: dict[str, Any]
+    data: Mapping[str, Any]
 
 
 class Following:
@@ -156,7 +156,7 @@ class Following:
                 yield None
                 self._follower.wait(RETRY_S)
 
-    def _event(self, name: str, data: dict[str, Any], *, end: bool = False) -> Event:
+    def _event(self, name: str, data: Mapping[str, Any], *, end: bool = False) -> Event:
         return Event(name=name, id=f"{self._place}{END if end else ''}", data=data)
 
 
