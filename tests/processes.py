@@ -94,9 +94,8 @@ class Stack:
         return self.celery("keeper")
 
     def api(self) -> Process:
-        return self._start(
-            "api", [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "api" / "gunicorn_conf.py"), "api.wsgi:app"]
-        )
+        command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "api" / "gunicorn_conf.py"), "api.wsgi:app"]
+        return self._start("api", command)
 
     def _start(self, name: str, command: list[str], **changes: object) -> Process:
         settings = self.settings.model_copy(update=changes)
