@@ -1,7 +1,7 @@
 """What a job tells whoever follows it: a sequence of events, whatever carries them."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
