@@ -99,7 +99,7 @@ def list_tenants(
         for day in usage.days.values():
             total.update(day)
         table.add_row(
-            name,
+            f"{name} (suspended)" if found.is_suspended(name) else name,
             f"{usage.weight:g}",
             usage.max_priority,
             str(sum(usage.waiting.values())),
@@ -124,6 +124,20 @@ def set_tenant(
     limits = {policy: count for policy, count in given.items() if count is not None}
     _tenants().set(tenant, weight=weight, max_priority=max_priority, limits=limits)
     typer.echo(f"changed {tenant}")
+
+
+@tenants.command("suspend")
+def suspend_tenant(tenant: Annotated[str, typer.Argument(help="Whose keys and tokens are refused.")]) -> None:
+    """Refuse all keys and tokens of a tenant from now on; its jobs go on."""
+    _tenants().suspend(tenant, suspended=True)
+    typer.echo(f"suspended {tenant}")
+
+
+@tenants.command("reinstate")
+def reinstate_tenant(tenant: Annotated[str, typer.Argument(help="Whose keys and tokens are good again.")]) -> None:
+    """Take a suspension back."""
+    _tenants().suspend(tenant, suspended=False)
+    typer.echo(f"reinstated {tenant}")
 
 
 @app.command("pause")

@@ -93,6 +93,11 @@ class Stack:
     def keeper(self) -> Process:
         return self.celery("keeper")
 
+    def api(self) -> Process:
+        return self._start(
+            "api", [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "api" / "gunicorn_conf.py"), "api.wsgi:app"]
+        )
+
     def _start(self, name: str, command: list[str], **changes: object) -> Process:
         settings = self.settings.model_copy(update=changes)
         log = self._directory / f"{name}{len(self._processes)}.log"
