@@ -14,8 +14,10 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from api.tokens import TokenVerifier
-from inferq.credentials import KeyLimits, KeyRing
+from inferq.credentials import KeyLimits, KeyRing, Subject
 from inferq.errors import ConfigurationError
+from inferq.event_streams import Place
+from inferq.job_store import JobStore, ServiceLimits
 from inferq.keys import key
 from inferq.scripts import Scripts
 from inferq.settings import environment_for
@@ -279,6 +281,16 @@ def test_a_suspended_tenant_is_refused_whatever_it_shows(client: FlaskClient, te
     tenants.suspend("acme", suspended=False)
     for one in (token(), presented):
         assert shown(client, one, job.headers["Location"]).status_code == 200
+
+
+def test_a_suspended_tenant_follows_no_longer(client: FlaskClient, tenants: Tenants, redis: Redis) -> None:
+    caller = Subject(tenant="acme", window="sub.1", limits=KeyLimits())
+    job = shown(client, token(), prompt="hello").json["id"]
+    store = JobStore(Scripts(redis), ServiceLimits(requests=5, polls=5))
+    assert store.follow(caller, job, Place(), first=False).outcome == "job"
+    tenants.suspend("acme", suspended=True)
+    for first in (True, False):
+        assert store.follow(caller, job, Place(), first=first).rest == ("tenant_suspended",)
 
 
 def test_another_claim_may_name_the_tenant(open_with: OpenWith, redis: Redis) -> None:
