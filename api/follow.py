@@ -1,7 +1,7 @@
 """What a job tells whoever follows it: a sequence of events, whatever carries them."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -137,7 +137,9 @@ class Following:
             if self._follower.take_change() or self._follower.gone or news is None:
                 return
             text, place = news
-            if text:
+            if (
+                text and job.status is not JobStatus.QUEUED
+            ):  # while it waits, what is here is of an attempt that is void
                 self._place = place
                 yield self._event("token", {"text": text})
             standing = self._streams.standing(self._follower)
