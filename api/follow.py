@@ -137,9 +137,8 @@ class Following:
             if self._follower.take_change() or self._follower.gone or news is None:
                 return
             text, place = news
-            if (
-                text and job.status is not JobStatus.QUEUED
-            ):  # while it waits, what is here is of an attempt that is void
+            # While it waits, what is here is of an attempt that is void.
+            if text and job.status is not JobStatus.QUEUED:
                 self._place = place
                 yield self._event("token", {"text": text})
             standing = self._streams.standing(self._follower)
