@@ -104,7 +104,7 @@ class Following:
             self._place = Place(followed.fence, len(output))
             if rest:
                 yield self._event("token", {"text": rest})
-            yield self._event("usage", usage_body(job.prompt_tokens, job.completion_tokens or 0))
+            yield self._event("usage", {**usage_body(job.prompt_tokens, job.completion_tokens or 0)})
             done = {"status": job.status.value, "attempt": job.attempt, "finish_reason": job.finish_reason}
             yield self._event("done", done, end=True)
         elif job.status.is_terminal:
