@@ -104,7 +104,7 @@ class Following:
             self._place = Place(followed.fence, len(output))
             if rest:
                 yield self._event("token", {"text": rest})
-            yield self._event("usage", usage_body(job.prompt_tokens, job.completion_tokens or 0))
+            yield self._event("usage", {**usage_body(job.prompt_tokens, job.completion_tokens or 0)})
             done = {"status": job.status.value, "attempt": job.attempt, "finish_reason": job.finish_reason}
             yield self._event("done", done, end=True)
         elif job.status.is_terminal:
@@ -137,9 +137,8 @@ class Following:
             if self._follower.take_change() or self._follower.gone or news is None:
                 return
             text, place = news
-            if (
-                text and job.status is not JobStatus.QUEUED
-            ):  # while it waits, what is here is of an attempt that is void
+            # While it waits, what is here is of an attempt that is void.
+            if text and job.status is not JobStatus.QUEUED:
                 self._place = place
                 yield self._event("token", {"text": text})
             standing = self._streams.standing(self._follower)
