@@ -35,7 +35,7 @@ lint: $(VENV)/dev ## Check style, types and the direction of imports
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/lint-imports --no-logo --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
+	@export PYTHONPATH=client/src; $(BIN)/lint-imports --no-logo --no-cache > /dev/null || $(BIN)/lint-imports --no-cache
 
 format: $(VENV)/dev ## Put the code in order
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
@@ -92,10 +92,10 @@ $(SUPPLY)/tools: requirements-supply.txt
 	@test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
 	@$(SUPPLY)/bin/python -m pip -qq --disable-pip-version-check install -r requirements-supply.txt && touch $@
 
-$(VENV)/local: $(VENV)/base requirements-local.txt
+$(VENV)/local: $(VENV)/base requirements-local.txt client/pyproject.toml
 	@$(PIP) install -r requirements-local.txt && touch $@
 
-$(VENV)/dev: $(VENV)/base requirements-dev.txt requirements-local.txt
+$(VENV)/dev: $(VENV)/base requirements-dev.txt requirements-local.txt client/pyproject.toml
 	@$(PIP) install -r requirements-dev.txt && touch $@
 
 # Tests run on the system's Redis (7 or later) besides the bundled 6.2. Where it may not be installed, on that one alone.

@@ -11,14 +11,14 @@ from flask import Response, after_this_request, g
 from redis import Redis
 from redis.exceptions import RedisError
 
-from api.callers import accept
+from api.callers import accept, for_callers
 from api.errors import Problem, busy
 from api.preferences import CacheDirectives
 from api.schemas import JobRequest
 from api.services import Services
 from inferq.catalogue import Model
 from inferq.completion_cache import CachedCompletion, fingerprint
-from inferq.credentials import Credential
+from inferq.credentials import Caller
 from inferq.errors import StoreUnavailable
 from inferq.job_store import Answer, Submission
 from inferq.jobs import Job
@@ -70,15 +70,19 @@ class Admitted:
 
 def admit(
     services: Services,
-    caller: Credential,
+    caller: Caller,
     body: JobRequest,
     cache: CacheDirectives,
     job_id: str,
     idempotency_key: str | None = None,
 ) -> Admitted:
     """Admit ``body`` as job ``job_id`` or answer it from the cache; raises Problem 401, 404, 422, 429, 503 or 504."""
-    model = _model(services, body)
-    admitted = _admit(services, caller, body, model, cache, job_id, idempotency_key)
+    try:
+        model = _model(services, body)
+        hook_url = checked_address(services, body.webhook.url, "webhook.url") if body.webhook else None
+    except Problem as problem:
+        raise for_callers(caller, problem) from None
+    admitted = _admit(services, caller, body, (model, hook_url), cache, job_id, idempotency_key)
     asked = "fwd=request" not in admitted.cache_status
     services.metrics.admitted(model.name, body.priority, admitted.decision, asked, admitted.age_s)
     g.admitted = admitted  # for the request's line in the log
@@ -87,14 +91,15 @@ def admit(
 
 def _admit(
     services: Services,
-    caller: Credential,
+    caller: Caller,
     body: JobRequest,
-    model: Model,
+    checked: tuple[Model, str | None],
     cache: CacheDirectives,
     job_id: str,
     idempotency_key: str | None,
 ) -> Admitted:
     settings, call = services.settings, g._get_current_object()  # a proxy looks itself up at every use
+    model, hook_url = checked
     caching = settings.cache_policy == "all" or (settings.cache_policy == "deterministic" and body.deterministic)
     reading = caching and not cache.no_cache
     submission = Submission(
@@ -134,7 +139,7 @@ def _admit(
     if body.webhook is not None:
         submission = replace(
             submission,
-            hook_url=checked_address(services, body.webhook.url, "webhook.url"),
+            hook_url=hook_url,
             hook_events=" ".join(sorted(set(body.webhook.events))),
             hook_output=body.webhook.include_output,
         )
@@ -152,9 +157,7 @@ def _admit(
     return _decided(services, submission, answer, reading=reading)
 
 
-def _from_cache_server(
-    cache: "Redis", services: Services, caller: Credential, submission: Submission
-) -> Admitted | str:
+def _from_cache_server(cache: "Redis", services: Services, caller: Caller, submission: Submission) -> Admitted | str:
     """Look the request up when completions live on a Redis of their own, which no script of the jobs' Redis can see.
 
     Returns the answer; or the stored completion ("": none) where a record must be written.

@@ -6,7 +6,9 @@ from typing import Final
 from flask import Request, g
 
 from api.errors import Problem, busy, unauthorized
-from inferq.credentials import Credential
+from api.services import services
+from inferq.credentials import Caller, Credential
+from inferq.ids import new_id
 from inferq.job_store import Answer, RateState
 
 #: The policy that bounds jobs in flight; the others are windows of a minute.
@@ -15,17 +17,34 @@ JOBS: Final = "jobs"
 JOBS_RETRY_AFTER: Final = 1
 
 
-def caller_of(request: Request) -> Credential:
-    """Return the presented key; raises Problem 401 when there is none or it has not the form of one."""
-    presented = request.headers.get("X-API-Key", "")
+#: What a caller hears whose key or token is good, by the script's reason: code and detail.
+_STRANGERS: Final = {
+    "tenant_unknown": ("tenant-unknown", "The tenant that the token names is not known here; an operator adds it."),
+    "tenant_suspended": ("tenant-suspended", "The tenant is suspended; only the operator can change that."),
+}
+
+
+def caller_of(request: Request) -> Caller:
+    """Return the presented key, or whom a token names; raises Problem 401 when there is none or it cannot be one."""
+    presented, bearer = request.headers.get("X-API-Key", ""), False
     if not presented:
         scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
+        bearer = scheme.lower() == "bearer"
+        if not bearer:
             raise unauthorized("Send an API key as X-API-Key or as Authorization: Bearer.")
     credential = Credential.parse(presented.strip())
-    if credential is None:
-        raise unauthorized("The API key is malformed; it looks like iq_<id>_<secret>.")
-    return credential
+    if credential is not None:
+        return credential
+    tokens = services().tokens
+    if bearer and tokens is not None:
+        return tokens.verify(presented.strip())
+    raise unauthorized("The API key is malformed; it looks like iq_<id>_<secret>.")
+
+
+def for_callers(caller: Caller, problem: Problem) -> Problem:
+    """Return ``problem``, found before anybody asked who calls; a stranger hears 401 instead, by raising it."""
+    accept(services().jobs.identify(caller, request=new_id(), window="polls"))
+    return problem
 
 
 def accept(answer: Answer) -> Answer:
@@ -41,6 +60,8 @@ def accept(answer: Answer) -> Answer:
         request.rate_headers = rate_headers(answer.rates)
         request.tenant = answer.tenant
     match answer.outcome:
+        case "unauthorized" if answer.rest:
+            raise Problem(403, *_STRANGERS[answer.rest[0]])
         case "unauthorized":
             raise unauthorized("The API key is unknown or revoked.")
         case "limited":

@@ -16,6 +16,8 @@ log = structlog.get_logger()
 #: Why a submit was refused, by the code of the problem, for metrics; a problem may say it more exactly.
 REASONS = {
     "unauthorized": "unauthorized",
+    "tenant-unknown": "unauthorized",
+    "tenant-suspended": "unauthorized",
     "model-not-found": "model",
     "idempotency-key-reused": "idempotency",
     "no-webhook-secret": "webhook",
@@ -30,6 +32,8 @@ FULL_RETRY_AFTER = 5
 MOST_RETRY_AFTER = 600
 #: Seconds after which a caller may try again while Redis is away.
 STORE_RETRY_AFTER = 2
+#: Seconds after which a caller may try again while the keys of its token's issuer cannot be read.
+KEYS_RETRY_AFTER = 10
 
 
 class Problem(Exception):
@@ -68,9 +72,10 @@ class Problem(Exception):
         return Response(json.dumps(body), status=self.status, headers=self.headers, mimetype="application/problem+json")
 
 
-def unauthorized(detail: str) -> Problem:
-    """Return 401 with the challenge RFC 9110 §11.6.1 asks for."""
-    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="inferq"'})
+def unauthorized(detail: str, error: str = "") -> Problem:
+    """Return 401 with the challenge RFC 9110 §11.6.1 asks for; ``error``: of a token, as RFC 6750 §3.1 names it."""
+    challenge = 'Bearer realm="inferq"' + (f', error="{error}"' if error else "")
+    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": challenge})
 
 
 def busy(detail: str, seconds: float, reason: str) -> Problem:

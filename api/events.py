@@ -5,16 +5,16 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 import orjson
-from flask import Blueprint, Response, request
+from flask import Blueprint, Request, Response, request
 
-from api.callers import accept, caller_of
+from api.callers import accept, caller_of, for_callers
 from api.errors import Problem, busy
 from api.follow import END, Event, Following
 from api.jobs import checked
 from api.services import Services, services
 from api.streams import Follower
 from api.websocket import Closed, WebSocket
-from inferq.credentials import Credential
+from inferq.credentials import Caller
 from inferq.event_streams import Place
 from inferq.job_store import Answer
 
@@ -27,7 +27,8 @@ STALLED_S: Final = 60.0
 @blueprint.get("/v1/jobs/<job_id>/events")
 def events(job_id: str) -> Response:
     """Tell a job's events as server-sent events, after ``Last-Event-ID``; 204 when the client has had the last."""
-    svc, caller, place = services(), caller_of(request), _last_event(request)
+    svc, caller = services(), caller_of(request)
+    place = _last_event(caller, request)
     if place is None:
         accept(svc.jobs.read(caller, checked(job_id)))
         return Response(status=204)  # tells an EventSource not to come back (WHATWG HTML, 9.2.3)
@@ -45,8 +46,12 @@ def events(job_id: str) -> Response:
 @blueprint.get("/v1/jobs/<job_id>/ws")  # to say what is missing
 def socket(job_id: str) -> Response:
     """Tell the same events over a WebSocket (RFC 6455), each as one text message of JSON."""
-    svc, caller, place = services(), caller_of(request), _last_event(request)
-    websocket = WebSocket(request)
+    svc, caller = services(), caller_of(request)
+    place = _last_event(caller, request)
+    try:
+        websocket = WebSocket(request)
+    except Problem as problem:
+        raise for_callers(caller, problem) from None
     with ExitStack() as held:
         follower, told = _follow(held, svc, caller, job_id, place or Place())
         _limit_stalls(held, request.environ)
@@ -64,7 +69,7 @@ def socket(job_id: str) -> Response:
 
 
 def _follow(
-    held: ExitStack, svc: Services, caller: Credential, job_id: str, place: Place
+    held: ExitStack, svc: Services, caller: Caller, job_id: str, place: Place
 ) -> tuple[Follower, Iterator[Event | None]]:
     """Begin to follow a job until ``held`` is closed; raises Problem 401, 404, 410, 429 or 503."""
     follower = held.enter_context(svc.streams.follow(checked(job_id)))
@@ -78,7 +83,7 @@ def _follow(
     return follower, following.events(accept(read(place, first=True)))
 
 
-def _last_event(call: Any) -> Place | None:
+def _last_event(caller: Caller, call: Request) -> Place | None:
     """Return how much the client has; None when that was all. Raises Problem 422."""
     header, name = call.headers.get("Last-Event-ID", ""), "Last-Event-ID"
     if not header:
@@ -89,9 +94,8 @@ def _last_event(call: Any) -> Place | None:
         place = Place.parse(header.removesuffix(END))
     except ValueError:
         message = "must be the id of an event of this job"
-        raise Problem(
-            422, "invalid-request", f"{name}: {message}", errors=[{"field": name, "message": message}]
-        ) from None
+        errors = [{"field": name, "message": message}]
+        raise for_callers(caller, Problem(422, "invalid-request", f"{name}: {message}", errors=errors)) from None
     return None if header.endswith(END) else place
 
 

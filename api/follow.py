@@ -1,7 +1,7 @@
 """What a job tells whoever follows it: a sequence of events, whatever carries them."""
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -34,7 +34,7 @@ class Event:
 
     name: str
     id: str
-    data: dict[str, Any]
+    data: Mapping[str, Any]
 
 
 class Following:
@@ -104,7 +104,7 @@ class Following:
             self._place = Place(followed.fence, len(output))
             if rest:
                 yield self._event("token", {"text": rest})
-            yield self._event("usage", usage_body(job.prompt_tokens, job.completion_tokens or 0))
+            yield self._event("usage", {**usage_body(job.prompt_tokens, job.completion_tokens or 0)})
             done = {"status": job.status.value, "attempt": job.attempt, "finish_reason": job.finish_reason}
             yield self._event("done", done, end=True)
         elif job.status.is_terminal:
@@ -137,7 +137,8 @@ class Following:
             if self._follower.take_change() or self._follower.gone or news is None:
                 return
             text, place = news
-            if text:
+            # While it waits, what is here is of an attempt that is void.
+            if text and job.status is not JobStatus.QUEUED:
                 self._place = place
                 yield self._event("token", {"text": text})
             standing = self._streams.standing(self._follower)
@@ -156,7 +157,7 @@ class Following:
                 yield None
                 self._follower.wait(RETRY_S)
 
-    def _event(self, name: str, data: dict[str, Any], *, end: bool = False) -> Event:
+    def _event(self, name: str, data: Mapping[str, Any], *, end: bool = False) -> Event:
         return Event(name=name, id=f"{self._place}{END if end else ''}", data=data)
 
 

@@ -82,13 +82,14 @@ def on_exit(_: Any) -> None:
 
 
 def on_starting(_: Any) -> None:
-    """Do not start beside a Redis that cannot be used; one that is away is waited for.
+    """Do not start beside a Redis or with keys of tokens that cannot be used; what is away is waited for.
 
-    Asked by a process of its own: a worker inherits what is imported here, and gevent must patch ssl before redis-py
+    Asked by processes of their own: a worker inherits what is imported here, and gevent must patch ssl before redis-py
     has imported it, or TLS breaks.
     """
-    if subprocess.run([sys.executable, "-m", "inferq.redis_check"], check=False).returncode:
-        raise SystemExit(1)
+    for check in ("inferq.redis_check", *(["api.tokens"] if settings.jwt_algorithm else [])):
+        if subprocess.run([sys.executable, "-m", check], check=False).returncode:  # noqa: S603  # two names, above
+            raise SystemExit(1)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -5,6 +5,7 @@ import time
 from flask import Blueprint, Response, jsonify, request
 
 from api.admission import HIT
+from api.answers import InferBody, InferLater
 from api.callers import caller_of
 from api.errors import Problem
 from api.jobs import MOST_SUBMIT_WAIT, preference_applied, retry_after, submit, validated
@@ -24,7 +25,7 @@ def infer() -> Response:
     """Answer from the cache or within ``Prefer: wait`` with 200, else 202 with the job to ask for."""
     began = time.monotonic()
     svc, caller = services(), caller_of(request)
-    simple = validated(svc, caller, InferRequest, request)
+    simple = validated(caller, InferRequest, request)
     wait_s = wait_of(request, MOST_SUBMIT_WAIT)
     body = JobRequest(prompt=simple.prompt, max_tokens=simple.max_tokens)
     admitted = submit(svc, caller, body, wait_s, request)
@@ -39,17 +40,17 @@ def infer() -> Response:
         )
     text = admitted.completion.text if admitted.completion else job.output if job else None
     if text is not None:
-        answer = jsonify(
-            {
-                "response": text,
-                "latency_ms": round((time.monotonic() - began) * 1000, 3),
-                "cached": admitted.cache_status == HIT,
-                "model": job.model if job else admitted.model,
-            }
-        )
+        found: InferBody = {
+            "response": text,
+            "latency_ms": round((time.monotonic() - began) * 1000, 3),
+            "cached": admitted.cache_status == HIT,
+            "model": job.model if job else admitted.model,
+        }
+        answer = jsonify(found)
     elif job:
         url = f"/v1/jobs/{job.id}"
-        answer = jsonify({"job_id": job.id, "status": job.status, "status_url": url})
+        later: InferLater = {"job_id": job.id, "status": job.status, "status_url": url}
+        answer = jsonify(later)
         answer.status_code = 202
         answer.headers["Location"] = url
         answer.headers["Retry-After"] = str(retry_after(job))

@@ -7,13 +7,14 @@ from threading import Event
 from flask import Blueprint, Request, Response, g, jsonify, request
 
 from api.admission import Admitted, admit
-from api.callers import accept, caller_of
+from api.answers import JobList
+from api.callers import accept, caller_of, for_callers
 from api.errors import Problem
 from api.preferences import CacheDirectives, idempotency_key, wait_of
 from api.representations import age_s, cached_body, etag, job_body
 from api.schemas import Body, JobRequest, parse_body
 from api.services import Services, services
-from inferq.credentials import Credential
+from inferq.credentials import Caller
 from inferq.ids import is_id, new_id
 from inferq.jobs import Job, JobStatus
 
@@ -32,7 +33,7 @@ def create_job() -> Response:
     """Admit a job: 202, or 200 when the answer is cached or comes within ``Prefer: wait``."""
     call: Request = request._get_current_object()  # type: ignore[attr-defined]  # a proxy looks itself up at every use
     svc, caller = services(), caller_of(call)
-    body = validated(svc, caller, JobRequest, call)
+    body = validated(caller, JobRequest, call)
     wait_s = wait_of(call, MOST_SUBMIT_WAIT)
     admitted = submit(svc, caller, body, wait_s, call)
     job = admitted.job
@@ -108,30 +109,33 @@ def list_jobs() -> Response:
     svc, caller = services(), caller_of(request)
     status = request.args.get("status", "")
     if status and status not in set(JobStatus):
-        raise _bad_query("status", "must be one of " + ", ".join(JobStatus))
+        raise _bad_query(caller, "status", "must be one of " + ", ".join(JobStatus))
     limit = request.args.get("limit", "20")
     if not limit.isascii() or not limit.isdigit() or len(limit) > 3 or not 1 <= int(limit) <= 100:
-        raise _bad_query("limit", "must be a whole number from 1 to 100")
+        raise _bad_query(caller, "limit", "must be a whole number from 1 to 100")
     cursor = request.args.get("cursor", "")
     if cursor and not is_id(cursor):
-        raise _bad_query("cursor", "must be the next_cursor of an earlier answer")
+        raise _bad_query(caller, "cursor", "must be the next_cursor of an earlier answer")
     answer = accept(svc.jobs.list(caller, status=status, after=cursor, count=int(limit)))
     found, following = answer.rest
-    return jsonify({"object": "list", "data": [job_body(job) for job in found], "next_cursor": following or None})
+    page: JobList = {"object": "list", "data": [job_body(job) for job in found], "next_cursor": following or None}
+    return jsonify(page)
 
 
-def validated(svc: Services, caller: Credential, model: type[Body], call: Request) -> Body:
+def validated(caller: Caller, model: type[Body], call: Request) -> Body:
     """Parse the body; a caller without a valid key hears 401 and not what is wrong with the body."""
     try:
         return parse_body(call, model)
-    except Problem:
-        accept(svc.jobs.identify(caller, request=new_id(), window="polls"))
-        raise
+    except Problem as problem:
+        raise for_callers(caller, problem) from None
 
 
-def submit(svc: Services, caller: Credential, body: JobRequest, wait_s: int, call: Request) -> Admitted:
+def submit(svc: Services, caller: Caller, body: JobRequest, wait_s: int, call: Request) -> Admitted:
     """Admit ``body``; with ``wait_s`` wait for its end. What is returned has a job or a completion."""
-    job_id, directives, repeatable = new_id(), CacheDirectives.of(call), idempotency_key(call)
+    try:
+        job_id, directives, repeatable = new_id(), CacheDirectives.of(call), idempotency_key(call)
+    except Problem as problem:
+        raise for_callers(caller, problem) from None
     if not wait_s:
         admitted = admit(svc, caller, body, directives, job_id, repeatable)
         if admitted.completion or admitted.job:
@@ -153,7 +157,7 @@ def submit(svc: Services, caller: Credential, body: JobRequest, wait_s: int, cal
     return replace(admitted, job=job)
 
 
-def _ended(svc: Services, caller: Credential, job_id: str, changed: Event, poll: str, until: float) -> Job:
+def _ended(svc: Services, caller: Caller, job_id: str, changed: Event, poll: str, until: float) -> Job:
     """Return the job once it has ended, or as it is at ``until``."""
     while (left := until - time.monotonic()) > 0:
         changed.wait(left)
@@ -164,7 +168,7 @@ def _ended(svc: Services, caller: Credential, job_id: str, changed: Event, poll:
     return _read(svc, caller, job_id, poll)
 
 
-def wait_for_change(svc: Services, caller: Credential, job_id: str, seen: str | None, wait_s: int) -> Job:
+def wait_for_change(svc: Services, caller: Caller, job_id: str, seen: str | None, wait_s: int) -> Job:
     """Read a job, held until its tag differs from ``seen`` (None: from what it is now), at most ``wait_s`` seconds."""
     poll = new_id()
     job = _read(svc, caller, job_id, poll)
@@ -183,7 +187,7 @@ def wait_for_change(svc: Services, caller: Credential, job_id: str, seen: str | 
     return job
 
 
-def _read(svc: Services, caller: Credential, job_id: str, poll: str) -> Job:
+def _read(svc: Services, caller: Caller, job_id: str, poll: str) -> Job:
     job: Job = accept(svc.jobs.read(caller, job_id, request=poll)).rest[0]
     return job
 
@@ -207,5 +211,6 @@ def checked(job_id: str) -> str:
     return job_id
 
 
-def _bad_query(field: str, message: str) -> Problem:
-    return Problem(422, "invalid-request", f"{field}: {message}", errors=[{"field": field, "message": message}])
+def _bad_query(caller: Caller, field: str, message: str) -> Problem:
+    errors = [{"field": field, "message": message}]
+    return for_callers(caller, Problem(422, "invalid-request", f"{field}: {message}", errors=errors))

@@ -2,20 +2,23 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
 
+from api.answers import DeliveryBody, DeliveryUrls, ErrorBody, JobBody, JobUrls, PlaceBody, UsageBody
 from inferq.completion_cache import CachedCompletion
 from inferq.jobs import Job, JobStatus
 from inferq.outbox import Delivery
 
 
-def job_body(job: Job) -> dict[str, Any]:
+def job_body(job: Job) -> JobBody:
     """Return the JSON of a stored job (design: "Job")."""
     url = f"/v1/jobs/{job.id}"
+    urls: JobUrls = {"self": url, "cancel": f"{url}/cancel", "events": f"{url}/events"}
+    if job.webhook_url:
+        urls["deliveries"] = f"{url}/deliveries"
     return {
         "id": job.id,
         "object": "job",
-        "status": job.status.value,
+        "status": job.status,
         "terminal": job.status.is_terminal,
         "model": job.model,
         "priority": job.priority,
@@ -40,15 +43,14 @@ def job_body(job: Job) -> dict[str, Any]:
         "expires_at": instant(job.expires_ms),
         "metadata": json.loads(job.metadata_json) if job.metadata_json else None,
         "request_id": job.request_id,
-        "urls": {"self": url, "cancel": f"{url}/cancel", "events": f"{url}/events"}
-        | ({"deliveries": f"{url}/deliveries"} if job.webhook_url else {}),
+        "urls": urls,
     }
 
 
-def delivery_body(delivery: Delivery) -> dict[str, Any]:
+def delivery_body(delivery: Delivery) -> DeliveryBody:
     """Return the JSON of a webhook delivery with all its attempts."""
     job = f"/v1/jobs/{delivery.job}/deliveries/{delivery.id}/redeliver"
-    urls = {"redeliver": job} if delivery.job else {"self": f"/v1/webhooks/test/{delivery.id}"}
+    urls: DeliveryUrls = {"redeliver": job} if delivery.job else {"self": f"/v1/webhooks/test/{delivery.id}"}
     return {
         "id": delivery.id,
         "object": "delivery",
@@ -73,15 +75,13 @@ def delivery_body(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-def cached_body(
-    completion: CachedCompletion, *, model: str, priority: str, now_ms: int, request_id: str
-) -> dict[str, Any]:
+def cached_body(completion: CachedCompletion, *, model: str, priority: str, now_ms: int, request_id: str) -> JobBody:
     """Return the JSON of a job that never was: the answer came from the cache and nothing was stored."""
     now = instant(now_ms)
     return {
         "id": None,
         "object": "job",
-        "status": JobStatus.COMPLETED.value,
+        "status": JobStatus.COMPLETED,
         "terminal": True,
         "model": model,
         "priority": priority,
@@ -112,14 +112,14 @@ def etag(job: Job) -> str:
     return f'W/"{job.status.value}.{job.attempt}"'
 
 
-def queue_body(job: Job) -> dict[str, Any] | None:
+def queue_body(job: Job) -> PlaceBody | None:
     """Return where a job stands; None unless it waits."""
     if job.status is not JobStatus.QUEUED:
         return None
     return {"position": job.position, "eta_s": _span(0, job.wait_ms)}
 
 
-def error_body(job: Job) -> dict[str, Any] | None:
+def error_body(job: Job) -> ErrorBody | None:
     """Return why a job has no output; None when there is nothing to say."""
     if job.status is JobStatus.EXPIRED:
         when = "while it ran" if job.ran else "before it started"
@@ -129,7 +129,7 @@ def error_body(job: Job) -> dict[str, Any] | None:
     return {"code": job.error.code, "message": job.error.message, "retryable": job.error.retryable}
 
 
-def usage_body(prompt: int | None, completion: int) -> dict[str, int | None]:
+def usage_body(prompt: int | None, completion: int) -> UsageBody:
     """Return tokens read and written."""
     return {"prompt_tokens": prompt, "completion_tokens": completion}
 

@@ -7,6 +7,7 @@ from redis import Redis
 
 from api.metrics import ApiMetrics
 from api.streams import Streams
+from api.tokens import TokenVerifier
 from api.waiters import Waiters
 from inferq.catalogue import Catalogue, Model
 from inferq.credentials import KeyRing
@@ -30,6 +31,7 @@ class Services:
     default_model: Model
     jobs: JobStore
     keys: KeyRing
+    tokens: TokenVerifier | None
     bells: Ringer
     waiters: Waiters
     streams: Streams
@@ -49,7 +51,7 @@ class Services:
 
 
 def make_services(settings: Settings, tracer: Tracer) -> Services:
-    """Connect nothing yet: clients connect on first use, after gunicorn has forked."""
+    """Connect nothing yet: clients connect on first use, after gunicorn has forked. Raises ConfigurationError."""
     limits = ServiceLimits(
         requests=settings.rate_limit,
         polls=settings.poll_rate_limit,
@@ -68,6 +70,7 @@ def make_services(settings: Settings, tracer: Tracer) -> Services:
         tracer=tracer,
         jobs=JobStore(Scripts(redis), limits),
         keys=KeyRing(redis),
+        tokens=TokenVerifier.of(settings),
         bells=Ringer(Bells(make_celery(settings)), metrics.rung),
         waiters=waiters,
         streams=Streams(EventStreams(following, Scripts(following)), waiters, metrics.follows),

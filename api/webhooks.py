@@ -5,7 +5,8 @@ import time
 from flask import Blueprint, Response, g, jsonify, request
 
 from api.admission import checked_address, webhook_refusal
-from api.callers import accept, caller_of
+from api.answers import DeliveryList, SecretBody
+from api.callers import accept, caller_of, for_callers
 from api.errors import Problem
 from api.jobs import checked, validated
 from api.representations import delivery_body, instant
@@ -25,7 +26,8 @@ PING_SLACK = 5.0
 def list_deliveries(job_id: str) -> Response:
     """List what a job's receiver has been told, each with all attempts."""
     answer = accept(services().jobs.deliveries(caller_of(request), checked(job_id)))
-    return jsonify({"object": "list", "data": [delivery_body(one) for one in answer.rest[0]]})
+    found: DeliveryList = {"object": "list", "data": [delivery_body(one) for one in answer.rest[0]]}
+    return jsonify(found)
 
 
 @blueprint.post("/v1/jobs/<job_id>/deliveries/<delivery_id>/redeliver")
@@ -45,8 +47,11 @@ def redeliver(job_id: str, delivery_id: str) -> Response:
 def ping() -> Response:
     """Send a ``ping`` event to an address and say how that went: 200, or 202 when no keeper has sent it in time."""
     svc, caller = services(), caller_of(request)
-    body = validated(svc, caller, PingRequest, request)
-    url, name = checked_address(svc, body.url, "url"), f"msg_{new_id()}_ping"
+    body = validated(caller, PingRequest, request)
+    try:
+        url, name = checked_address(svc, body.url, "url"), f"msg_{new_id()}_ping"
+    except Problem as problem:
+        raise for_callers(caller, problem) from None
     until = time.monotonic() + svc.settings.webhook_timeout + PING_SLACK
     with svc.waiters.watch(name, end_only=True) as ended:
         answer = accept(svc.jobs.ping(caller, name, url, request_id=g.request_id, trace=g.carrier))
@@ -77,7 +82,8 @@ def _told(delivery: Delivery) -> Response:
 def rotate() -> Response:
     """Make a new signing secret, shown once; those there were go on signing beside it for ``keep_old_s`` seconds."""
     svc, caller = services(), caller_of(request)
-    body = validated(svc, caller, RotateRequest, request)
+    body = validated(caller, RotateRequest, request)
     secret = new_secret()
     (old_end,) = accept(svc.jobs.rotate_secret(caller, secret, body.keep_old_s * 1000)).rest
-    return jsonify({"object": "webhook_secret", "secret": secret, "old_secrets_end_at": instant(old_end)})
+    made: SecretBody = {"object": "webhook_secret", "secret": secret, "old_secrets_end_at": instant(old_end)}
+    return jsonify(made)

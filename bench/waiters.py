@@ -118,18 +118,32 @@ async def _poll(session: aiohttp.ClientSession, url: str) -> str:
 
 async def _follow(session: aiohttp.ClientSession, url: str) -> str:
     """Read the job's events to the last."""
-    async with session.get(f"{url}/events") as response:
-        said = await response.read()
-    return _ended(said.rsplit(b"data: ", 1)[1])
+    while True:
+        async with session.get(f"{url}/events") as response:
+            said = await response.read()
+        if response.status == 200:
+            return _ended(said.rsplit(b"data: ", 1)[1])
+        await _refused(response.status)
 
 
 async def _listen(session: aiohttp.ClientSession, url: str) -> str:
     """The same over a WebSocket."""
     said = b"{}"
-    async with session.ws_connect(f"{url}/ws") as websocket:
-        async for message in websocket:
-            said = message.data.encode()
-    return _ended(orjson.dumps(orjson.loads(said)["data"]))
+    while True:
+        try:
+            async with session.ws_connect(f"{url}/ws") as websocket:
+                async for message in websocket:
+                    said = message.data.encode()
+            return _ended(orjson.dumps(orjson.loads(said)["data"]))
+        except aiohttp.WSServerHandshakeError as error:
+            await _refused(error.status)
+
+
+async def _refused(status: int) -> None:
+    """Wait a moment before another try, as a client that is told there is no room now."""
+    if status != 503:
+        raise Failed(f"a follower was answered {status}")
+    await asyncio.sleep(1)
 
 
 def _ended(data: bytes) -> str:

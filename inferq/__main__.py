@@ -1,6 +1,8 @@
 """Operator commands: ``python -m inferq …``. They talk to Redis, not to the API."""
 
+import json
 from collections import Counter
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -8,9 +10,13 @@ import typer
 from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from inferq.credentials import KeyLimits, KeyRing
+from inferq.doctor import examine, examine_receiver
 from inferq.errors import InferqError
+from inferq.findings import Finding, Level
+from inferq.findings import found as finding
 from inferq.operations import Operations
 from inferq.redis_client import job_redis
 from inferq.scripts import Scripts
@@ -99,7 +105,7 @@ def list_tenants(
         for day in usage.days.values():
             total.update(day)
         table.add_row(
-            name,
+            f"{name} (suspended)" if found.is_suspended(name) else name,
             f"{usage.weight:g}",
             usage.max_priority,
             str(sum(usage.waiting.values())),
@@ -124,6 +130,20 @@ def set_tenant(
     limits = {policy: count for policy, count in given.items() if count is not None}
     _tenants().set(tenant, weight=weight, max_priority=max_priority, limits=limits)
     typer.echo(f"changed {tenant}")
+
+
+@tenants.command("suspend")
+def suspend_tenant(tenant: Annotated[str, typer.Argument(help="Whose keys and tokens are refused.")]) -> None:
+    """Refuse all keys and tokens of a tenant from now on; its jobs go on."""
+    _tenants().suspend(tenant, suspended=True)
+    typer.echo(f"suspended {tenant}")
+
+
+@tenants.command("reinstate")
+def reinstate_tenant(tenant: Annotated[str, typer.Argument(help="Whose keys and tokens are good again.")]) -> None:
+    """Take a suspension back."""
+    _tenants().suspend(tenant, suspended=False)
+    typer.echo(f"reinstated {tenant}")
 
 
 @app.command("pause")
@@ -196,6 +216,39 @@ def drop_delivery(delivery: DeliveryName) -> None:
     """Forget a dead letter; its job can no longer deliver it."""
     _operations().drop_delivery(delivery)
     typer.echo(f"dropped {delivery}")
+
+
+@app.command("doctor")
+def doctor(
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Also see whether this receiver is reached.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write findings as JSON.")] = False,
+) -> None:
+    """Look at everything and say what is wrong and what to do. Exit status 1 when there is a problem."""
+    try:
+        settings = load_settings()
+    except InferqError as error:
+        findings = [finding("settings-wrong", sentence=str(error)[:1].upper() + str(error)[1:])]
+    else:
+        findings = [*examine(settings), *([examine_receiver(settings, webhook)] if webhook else [])]
+    problems = [one for one in findings if one.level is Level.PROBLEM]
+    if as_json:
+        told = [{"check": one.check, **asdict(one)} for one in findings]
+        typer.echo(json.dumps({"ok": not problems, "findings": told}))
+    else:
+        _tell(findings)
+    raise typer.Exit(1 if problems else 0)
+
+
+def _tell(findings: list[Finding]) -> None:
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    looks = {Level.FINE: ("fine", "green"), Level.WARNING: ("warning", "yellow"), Level.PROBLEM: ("PROBLEM", "red")}
+    for one in findings:
+        word, colour = looks[one.level]
+        console.print(Text.assemble((f"{word:8}", colour), f"  {one.check:9} {one.says}"))
+        if one.do:
+            console.print(f"{'':21}{one.do}")
 
 
 def _operations() -> Operations:

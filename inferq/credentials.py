@@ -1,9 +1,10 @@
-"""API keys: ``iq_<id>_<secret>``, of which only the secret's SHA-256 is stored."""
+"""Who may ask: holders of API keys (``iq_<id>_<secret>``, only the secret's SHA-256 is stored) and of tokens."""
 
 import hashlib
 import re
 import secrets
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from redis import Redis
 
@@ -28,6 +29,10 @@ class Credential:
             return None
         return cls(key_id=match[1], digest=hashlib.sha256(match[2].encode()).hexdigest())
 
+    def for_scripts(self) -> dict[str, Any]:
+        """Return what scripts compare with what is stored."""
+        return {"key": self.key_id, "digest": self.digest}
+
 
 @dataclass(frozen=True, kw_only=True)
 class KeyLimits:
@@ -41,6 +46,25 @@ class KeyLimits:
     tokens: int | None = None
     jobs: int | None = None
     max_priority: Priority | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """Whom a verified token names. Scripts take it on trust, and look only whether the tenant is there."""
+
+    tenant: str
+    #: What its rate windows are called; never the id of a key, which has no dot.
+    window: str
+    limits: KeyLimits
+
+    def for_scripts(self) -> dict[str, Any]:
+        """Return what scripts take on trust."""
+        given = {name: value for name, value in asdict(self.limits).items() if value is not None}
+        return {"key": self.window, "token": {"tenant": self.tenant, **given}}
+
+
+#: Who is asking.
+Caller = Credential | Subject
 
 
 @dataclass(frozen=True, kw_only=True)

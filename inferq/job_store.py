@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from inferq.credentials import Credential
+from inferq.credentials import Caller
 from inferq.event_streams import MOST_PIECES, Followed, Place, pieces_of
 from inferq.ids import new_id
 from inferq.jobs import Job
@@ -98,7 +98,7 @@ class JobStore:
         self._scripts = scripts
         self._limits = limits
 
-    def submit(self, caller: Credential, submission: Submission) -> Answer:
+    def submit(self, caller: Caller, submission: Submission) -> Answer:
         """Admit a submission.
 
         Outcomes: unauthorized, limited (``rest``: policy), mismatch, repeat (job id), no_secret and disabled (of a
@@ -112,7 +112,7 @@ class JobStore:
         *shown, bells = answer.rest
         return replace(answer, rest=(_shown(submission.job_id, *shown), bells))
 
-    def _submit_arguments(self, caller: Credential, submission: Submission) -> tuple[bytes, str, str]:
+    def _submit_arguments(self, caller: Caller, submission: Submission) -> tuple[bytes, str, str]:
         s, limits = submission, self._limits
         fields: dict[str, Any] = {
             **self._caller(caller, limits.requests, request=s.job_id),
@@ -154,7 +154,7 @@ class JobStore:
         fields.update({name: value for name, value in optional.items() if value is not None})
         return _json(fields), s.request_json, s.completion_json
 
-    def identify(self, caller: Credential, *, request: str, window: str, idempotency: str | None = None) -> Answer:
+    def identify(self, caller: Caller, *, request: str, window: str, idempotency: str | None = None) -> Answer:
         """Authenticate, counted once per ``request`` in ``window`` (requests or polls), repeated submissions as polls.
 
         Outcomes: unauthorized, limited, known (``rest``: Redis's time in ms).
@@ -169,7 +169,7 @@ class JobStore:
         """Count an answer from the cache's own server."""
         self._scripts("hit", tenant)
 
-    def read(self, caller: Credential, job_id: str, *, request: str | None = None) -> Answer:
+    def read(self, caller: Caller, job_id: str, *, request: str | None = None) -> Answer:
         """Outcomes: unauthorized, limited, unknown, gone, job (``rest``: the Job).
 
         Reads that share ``request`` count as one in the window: a long-poll is one poll.
@@ -178,7 +178,7 @@ class JobStore:
         answer = _answer(self._scripts("read", poll))
         return replace(answer, rest=(_shown(job_id, *answer.rest),)) if answer.outcome == "job" else answer
 
-    def follow(self, caller: Credential, job_id: str, after: Place, *, first: bool) -> Answer:
+    def follow(self, caller: Caller, job_id: str, after: Place, *, first: bool) -> Answer:
         """Read a job, and what its running attempt has written after a place, as far as one call brings it.
 
         Outcomes: unauthorized, limited, unknown, gone, job (``rest``: Followed). Only the ``first`` call is counted.
@@ -196,7 +196,7 @@ class JobStore:
         )
         return replace(answer, rest=(followed,))
 
-    def list(self, caller: Credential, *, status: str, after: str, count: int) -> Answer:
+    def list(self, caller: Caller, *, status: str, after: str, count: int) -> Answer:
         """Outcomes: unauthorized, limited, jobs (``rest``: list of Job, cursor)."""
         answer = _answer(self._scripts("list", self._poll(caller, status=status, after=after, count=count)))
         if answer.outcome != "jobs":
@@ -205,15 +205,15 @@ class JobStore:
         jobs = [Job.from_records(job_id, _pairs(job), _pairs(run)) for job_id, job, run in rows]
         return replace(answer, rest=(jobs, cursor))
 
-    def cancel(self, caller: Credential, job_id: str) -> Answer:
+    def cancel(self, caller: Caller, job_id: str) -> Answer:
         """Outcomes: unauthorized, limited, unknown, gone, ended, cancelled, cancelling."""
         return _answer(self._scripts("cancel", self._poll(caller, job=job_id)))
 
-    def erase(self, caller: Credential, job_id: str) -> Answer:
+    def erase(self, caller: Caller, job_id: str) -> Answer:
         """Outcomes: unauthorized, limited, unknown, gone, live, erased."""
         return _answer(self._scripts("erase", self._poll(caller, job=job_id)))
 
-    def overview(self, caller: Credential | None) -> Answer:
+    def overview(self, caller: Caller | None) -> Answer:
         """State of all, asked by a probe without a caller; ``rest``: EngineStates, runs in engines, is Redis full."""
         answer = _answer(self._scripts("overview", self._poll(caller) if caller else ""))
         if answer.outcome != "overview":
@@ -235,18 +235,18 @@ class JobStore:
         ]
         return replace(answer, rest=(states, running, bool(full)))
 
-    def usage(self, caller: Credential, days: int) -> Answer:
+    def usage(self, caller: Caller, days: int) -> Answer:
         """Outcomes: unauthorized, limited, usage (``rest``: TenantUsage of today and the days before)."""
         answer = _answer(self._scripts("usage", self._poll(caller), "", days))
         return (
             replace(answer, rest=(TenantUsage.of(answer.tenant, answer.rest),)) if answer.outcome == "usage" else answer
         )
 
-    def deliveries(self, caller: Credential, job_id: str) -> Answer:
+    def deliveries(self, caller: Caller, job_id: str) -> Answer:
         """Outcomes: unauthorized, limited, unknown, gone, deliveries (``rest``: list of Delivery)."""
         return _delivered(self._scripts("deliveries", self._poll(caller, job=job_id)))
 
-    def redeliver(self, caller: Credential, job_id: str, delivery_id: str) -> Answer:
+    def redeliver(self, caller: Caller, job_id: str, delivery_id: str) -> Answer:
         """Send a delivery again, at once.
 
         Outcomes: unauthorized, limited, unknown, gone, no_delivery, disabled, deliveries (``rest``: list of it alone).
@@ -254,7 +254,7 @@ class JobStore:
         return _delivered(self._scripts("deliveries", self._poll(caller, job=job_id, again=delivery_id)))
 
     def ping(
-        self, caller: Credential, delivery_id: str, url: str, *, request_id: str = "", trace: str | None = None
+        self, caller: Caller, delivery_id: str, url: str, *, request_id: str = "", trace: str | None = None
     ) -> Answer:
         """Send a test event.
 
@@ -264,23 +264,23 @@ class JobStore:
         fields |= {"request_id": request_id} | ({"trace": trace} if trace else {})
         return _delivered(self._scripts("ping", _json(fields)))
 
-    def ping_result(self, caller: Credential, delivery_id: str) -> Answer:
+    def ping_result(self, caller: Caller, delivery_id: str) -> Answer:
         """Tell how a test event went; outcomes: unauthorized, limited, unknown, deliveries (``rest``: list of it)."""
         return _delivered(self._scripts("ping", self._poll(caller, id=delivery_id)))
 
-    def rotate_secret(self, caller: Credential, secret: str, keep_ms: int) -> Answer:
+    def rotate_secret(self, caller: Caller, secret: str, keep_ms: int) -> Answer:
         """Sign with ``secret`` from now on, and with those there were for ``keep_ms`` more.
 
         Outcomes: unauthorized, limited, no_memory, rotated (``rest``: when the old ones end, in ms, or None).
         """
         return _answer(self._scripts("rotate_secret", self._poll(caller), "", secret, keep_ms))
 
-    def _poll(self, caller: Credential, **fields: str | int) -> bytes:
+    def _poll(self, caller: Caller, **fields: str | int) -> bytes:
         return _json({**self._caller(caller, self._limits.polls, request=new_id()), **fields})
 
     @staticmethod
-    def _caller(caller: Credential, limit: int, *, request: str) -> dict[str, str | int]:
-        return {"key": caller.key_id, "digest": caller.digest, "limit": limit, "request": request}
+    def _caller(caller: Caller, limit: int, *, request: str) -> dict[str, Any]:
+        return {**caller.for_scripts(), "limit": limit, "request": request}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,8 +52,9 @@ KEYS: Final[dict[str, str]] = {
     "totals": PREFIX + "engine:{}:totals",  # hash: what has happened to an engine's jobs and runs, counted for ever
     "sweep": PREFIX + "sweep",  # hash: when a keeper last ticked and since when without a gap
     # -- clients
-    "tenants": PREFIX + "tenants",  # set: names of all tenants that ever had a key
-    "tenant": PREFIX + "tenant:{}",  # hash: a tenant's weight, highest priority, and ceilings of its keys' limits
+    "tenants": PREFIX + "tenants",  # set: names of all tenants that ever had a key, or were set
+    "tenant": PREFIX
+    + "tenant:{}",  # hash: a tenant's weight, highest priority, ceilings of its keys' limits, suspension
     "usage": PREFIX + "tenant:{}:usage:{}",  # hash: jobs by outcome and tokens of one day (days since 1970)
     "in_flight": PREFIX + "tenant:{}:in-flight",  # hash: jobs that have not ended, by the key that submitted them
     "amounts": PREFIX + "window:{}:{}:amounts",  # hash: what each entry of a window of amounts counts, and their total

@@ -28,12 +28,22 @@ def check_redis(settings: Settings) -> list[str]:
 
     A Redis that is away is no mistake: what needs it waits for it, so that a stack may start in any order.
     """
-    warnings = _check("REDIS_URL", settings.redis_url, settings, _jobs_are_safe)
+    warnings = check_jobs(settings)
     if settings.separate_cache:
-        warnings += _check("CACHE_REDIS_URL", settings.cache_redis_url, settings, _answers)
+        warnings += check_cache(settings)
     for warning in warnings:
         log.warning("redis_check", warning=warning)
     return warnings
+
+
+def check_jobs(settings: Settings) -> list[str]:
+    """As :func:`check_redis`, of the jobs' Redis alone, and without a log line."""
+    return _check("REDIS_URL", settings.redis_url, settings, _jobs_are_safe)
+
+
+def check_cache(settings: Settings) -> list[str]:
+    """As :func:`check_redis`, of the Redis of completions alone, and without a log line."""
+    return _check("CACHE_REDIS_URL", settings.cache_redis_url, settings, _answers)
 
 
 def _check(setting: str, url: str, settings: Settings, look: Callable[[str, "Redis"], list[str]]) -> list[str]:

@@ -58,6 +58,16 @@ class Sampling(Strict):
 class GenerationRequest(Sampling):
     """Everything that reaches the engine, and nothing else."""
 
+    model_config = ConfigDict(
+        # What _one_input checks, for those who read the schema.
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["prompt"], "properties": {"prompt": {"type": "string"}, "messages": {"type": "null"}}},
+                {"required": ["messages"], "properties": {"messages": {"type": "array"}, "prompt": {"type": "null"}}},
+            ]
+        }
+    )
+
     model: str = Field(default="", max_length=200, description="empty: the default model")
     prompt: str | None = Field(default=None, min_length=1, max_length=MAX_PROMPT_CHARS)
     messages: list[Message] | None = Field(default=None, min_length=1, max_length=1000)

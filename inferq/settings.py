@@ -4,6 +4,7 @@ import importlib.util
 import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -20,6 +21,9 @@ _SCHEMES = ("redis://", "rediss://", SCHEME)
 
 #: Where containers are given secrets, each in a file that has a setting's name: what the environment does not say.
 SECRETS: Final = Path("/run/secrets")
+_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
+#: How a JWK set may be fetched: scheme, and whether from this machine.
+_JWKS_SCHEMES: Final = (("https", True), ("https", False), ("http", True))
 
 
 class Settings(BaseSettings):
@@ -127,6 +131,22 @@ class Settings(BaseSettings):
     prometheus_port: Port = 9090
     #: A key made at start for development, in the form iq_<id>_<secret>.
     bootstrap_api_key: SecretStr | None = None
+    #: How bearer tokens (JWT) are signed; None: only API keys are taken. Never what a token says of itself.
+    jwt_algorithm: Literal["HS256", "RS256", "ES256"] | None = None
+    #: The shared secret of HS256.
+    jwt_secret: SecretStr | None = None
+    #: A file with the issuer's public key (PEM), for RS256 and ES256.
+    jwt_key_file: str = ""
+    #: Or where the issuer publishes its public keys (a JWK set, RFC 7517).
+    jwt_jwks_url: str = ""
+    #: What a token's ``iss`` and ``aud`` must be.
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    #: Seconds by which the issuer's clock may differ from ours.
+    jwt_leeway: float = Field(30.0, ge=0, le=300)
+    #: The claims that name the tenant, and tighten its limits.
+    jwt_tenant_claim: str = Field("tenant", min_length=1)
+    jwt_limits_claim: str = Field("limits", min_length=1)
     #: How log lines look, and from which level on they are written: each request and attempt is one at info.
     log_format: Literal["console", "json"] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -206,6 +226,47 @@ class Settings(BaseSettings):
             check_secret(value.get_secret_value())
         return value
 
+    @field_validator("jwt_secret")
+    @classmethod
+    def _secret_length(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value().encode()) < 32:
+            raise ValueError("must have 32 bytes or more (RFC 7518 §3.2), as from `openssl rand -hex 32`")
+        return value
+
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _trusted_url(cls, value: str) -> str:
+        # Who can change the answer on its way can make tokens of any tenant.
+        read = urlsplit(value)
+        if value and (not read.hostname or (read.scheme, read.hostname in _LOOPBACK) not in _JWKS_SCHEMES):
+            raise ValueError("must begin with https:// (http:// from this machine alone)")
+        return value
+
+    @model_validator(mode="after")
+    def _tokens_whole(self) -> Self:
+        keys = {"JWT_SECRET": self.jwt_secret, "JWT_KEY_FILE": self.jwt_key_file, "JWT_JWKS_URL": self.jwt_jwks_url}
+        names = {"JWT_ISSUER": self.jwt_issuer, "JWT_AUDIENCE": self.jwt_audience}
+        given = [name for name, value in (keys | names).items() if value]
+        if self.jwt_algorithm is None:
+            if given:
+                raise ValueError(f"JWT_ALGORITHM: must be HS256, RS256 or ES256 when {given[0]} is given")
+            return self
+        allowed = ["JWT_SECRET"] if self.jwt_algorithm == "HS256" else ["JWT_KEY_FILE", "JWT_JWKS_URL"]
+        for name in keys:
+            if name in given and name not in allowed:
+                raise ValueError(
+                    f"{name}: does not go with JWT_ALGORITHM={self.jwt_algorithm}, which takes {' or '.join(allowed)}"
+                )
+        if len([name for name in allowed if name in given]) != 1:
+            one = "one of " if len(allowed) > 1 else ""
+            raise ValueError(f"{allowed[0]}: JWT_ALGORITHM={self.jwt_algorithm} takes {one}{' and '.join(allowed)}")
+        for name in names:
+            if name not in given:
+                raise ValueError(f"{name}: must be given with JWT_ALGORITHM, or tokens made for others would be taken")
+        if self.jwt_tenant_claim == self.jwt_limits_claim:
+            raise ValueError("JWT_LIMITS_CLAIM: must be another claim than JWT_TENANT_CLAIM")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _one_redis_by_default(cls, values: Any) -> Any:
@@ -282,7 +343,8 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(_secrets_dir=secrets, **overrides)
     except ValidationError as error:
         wrong = [
-            ": ".join([*(str(part).upper() for part in item["loc"]), item["msg"].removeprefix("Value error, ")])
+            # What is wrong with several together names them itself.
+            ": ".join([str(part).upper() for part in item["loc"][:1]] + [item["msg"].removeprefix("Value error, ")])
             for item in error.errors(include_input=False, include_url=False)
         ]
         raise ConfigurationError("wrong setting: " + "; ".join(wrong)) from None

@@ -80,7 +80,7 @@ class Tenants:
         self._scripts = scripts
 
     def list(self) -> list[str]:
-        """Return the names of all tenants that ever had a key."""
+        """Return the names of all tenants that ever had a key, or were set."""
         return sorted(self._redis.smembers(key("tenants")))
 
     def set(
@@ -109,6 +109,23 @@ class Tenants:
             if none:
                 pipe.hdel(key("tenant", name), *none)
             pipe.execute()
+
+    def suspend(self, tenant: str, *, suspended: bool) -> None:
+        """Refuse every key and token of a tenant, or no longer; raises InferqError for one nobody has heard of.
+
+        Its jobs go on.
+        """
+        name = checked_name(tenant)
+        if not self._redis.sismember(key("tenants"), name):
+            raise InferqError(f"there is no tenant named {name}; `tenants list` shows them")
+        if suspended:
+            self._redis.hset(key("tenant", name), "suspended_ms", str(self._redis.time()[0] * 1000))
+        else:
+            self._redis.hdel(key("tenant", name), "suspended_ms")
+
+    def is_suspended(self, tenant: str) -> bool:
+        """Whether a tenant's keys and tokens are refused."""
+        return bool(self._redis.hexists(key("tenant", tenant), "suspended_ms"))
 
     def usage(self, tenant: str, days: int) -> TenantUsage:
         """Return a tenant's usage of today and the days before."""

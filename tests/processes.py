@@ -93,6 +93,10 @@ class Stack:
     def keeper(self) -> Process:
         return self.celery("keeper")
 
+    def api(self) -> Process:
+        command = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "api" / "gunicorn_conf.py"), "api.wsgi:app"]
+        return self._start("api", command)
+
     def _start(self, name: str, command: list[str], **changes: object) -> Process:
         settings = self.settings.model_copy(update=changes)
         log = self._directory / f"{name}{len(self._processes)}.log"

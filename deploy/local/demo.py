@@ -1,14 +1,11 @@
 """``demo``: one question from the front door to the engine and back, then the same question from the cache."""
 
-import http.client
-import json
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
@@ -18,7 +15,8 @@ from deploy.local import stack
 from deploy.local.supervisor import Supervisor
 from deploy.local.up import ended_by_signals
 from inferq.errors import InferqError
-from inferq.settings import Settings
+from inferq_client import Accepted, Ended, Inferq, Job, JobOptions, Place, Restarted, Status, Token
+from inferq_client import InferqError as ClientError
 
 #: The question that is followed.
 QUESTION: Final = "What happens when a worker dies?"
@@ -29,44 +27,12 @@ BEFORE: Final = (
     "What does inferq promise?",
     "Who are you?",
 )
-#: Seconds after which the demo gives up on its answer.
-PATIENCE_S: Final = 120.0
+#: How all of them are asked. After so many seconds nobody waits for an answer any more.
+ASKED: Final[JobOptions] = {"max_tokens": 256, "temperature": 0.0, "deadline": {"total_s": 120.0}}
 
 
 class DemoFailed(InferqError):
     """The demo did not get its answer."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An HTTP answer: status, headers, decoded body, and the seconds it took."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: dict[str, Any]
-    seconds: float
-
-
-class Client:
-    """The HTTP a client of inferq speaks, on one connection."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._connection = http.client.HTTPConnection(settings.api_host, settings.api_port, timeout=60)
-        key = settings.bootstrap_api_key
-        self._headers = {"X-API-Key": key.get_secret_value() if key else "", "Content-Type": "application/json"}
-
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None, **headers: str) -> Reply:
-        """Send a request; header names are given with underscores."""
-        began = time.perf_counter()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self._connection.request(method, path, json.dumps(body) if body else None, self._headers | named)
-        answer = self._connection.getresponse()
-        text = answer.read()
-        return Reply(answer.status, answer.headers, json.loads(text) if text else {}, time.perf_counter() - began)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
 
 
 def demo(console: Console) -> None:
@@ -85,90 +51,89 @@ def demo(console: Console) -> None:
                     supervisor.start(stack.redis_piece(settings, Path(home, "redis")))
                 supervisor.start(stack.api_piece(settings))
                 supervisor.start(stack.keeper_piece(settings), stack.worker_piece(settings))
-                client = Client(settings)
-                try:
+                key = settings.bootstrap_api_key
+                url = f"http://{settings.api_host}:{settings.api_port}"
+                with Inferq(url, key.get_secret_value() if key else "") as client:
                     tell(console, client)
-                finally:
-                    client.close()
+            except ClientError as error:
+                raise DemoFailed(f"the demo did not get its answer: {error}") from None
             finally:
                 supervisor.stop()
     console.print("Everything is stopped again. `make up` keeps it running.")
 
 
-def tell(console: Console, client: Client) -> None:
+def tell(console: Console, client: Inferq) -> None:
     """Ask, follow the job, show the answer, ask again."""
     console.print()
     for prompt in BEFORE:
-        client.call("POST", "/v1/jobs", _body(prompt))
+        client.submit(prompt, **ASKED)
     console.print(Text.assemble(f"{len(BEFORE)} questions are asked, and then: ", (QUESTION, "bold")))
     began = time.perf_counter()
-    accepted = client.call("POST", "/v1/jobs", _body(QUESTION))
-    if accepted.status != 202:
-        raise DemoFailed(f"the API answered {accepted.status}: {accepted.body.get('detail', '')}")
-    console.print(
-        f"202 Accepted after {1000 * accepted.seconds:.1f} ms: job {accepted.body['id']}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    job = follow(console, client, accepted.body, began)
-    asked = time.perf_counter() - began
-    if job["status"] != "completed":
-        raise DemoFailed(f"the job is {job['status']}: {(job['error'] or {}).get('message', '')}")
-    console.print(Panel(job["output"]["text"], title="the answer", expand=False))
-    again = client.call("POST", "/v1/jobs", _body(QUESTION))
-    console.print(comparison(accepted, job, asked, again))
+    job = follow(console, client, began)
+    asked_s = time.perf_counter() - began
+    began = time.perf_counter()
+    again = client.submit(QUESTION, idempotency_key=None, **ASKED)
+    console.print(comparison(job, asked_s, again, time.perf_counter() - began))
 
 
-def follow(console: Console, client: Client, job: dict[str, Any], began: float) -> dict[str, Any]:
-    """Show where the job is until it has ended; returns it."""
-    with Live(console=console, auto_refresh=False, transient=False) as live:
-        shown = ""
-        while True:
+def follow(console: Console, client: Inferq, began: float) -> Job:
+    """Ask the question and show where its job is, and the answer as it comes; returns the completed job."""
+    answer, state, shown, job = "", "", "", None
+    with Live(console=console, auto_refresh=False) as live:
+        for event in client.stream(QUESTION, **ASKED):
             seconds = time.perf_counter() - began
-            line = where(job, seconds)
-            # On a terminal the line changes in place; elsewhere each new state is a line of its own.
+            match event:
+                case Accepted():
+                    line = f"202 Accepted after {1000 * seconds:.1f} ms: job {event.job.id}"
+                    live.console.print(line, highlight=False, soft_wrap=True)
+                    state = where(event.job.status, event.job.queue)
+                case Status():
+                    state = where(event.status, event.queue)
+                case Token():
+                    answer += event.text
+                case Restarted():
+                    answer = ""
+                case Ended():
+                    job, state = event.job, ending(event.job)
+            # On a terminal the lines change in place; elsewhere each new state is a line of its own.
             if console.is_terminal:
-                live.update(Text(line), refresh=True)
-            elif (state := line.rpartition("   ")[0]) != shown:
-                live.console.print(line, highlight=False)
-                shown = state
-            if job["terminal"]:
-                return job
-            if seconds > PATIENCE_S:
-                raise DemoFailed(f"the job is still {job['status']} after {seconds:.0f} s")
-            time.sleep(0.1)
-            reply = client.call("GET", f"/v1/jobs/{job['id']}")
-            if reply.status != 200:
-                raise DemoFailed(f"the API answered {reply.status}: {reply.body.get('detail', '')}")
-            job = reply.body
+                live.update(Group(f"{state}   {seconds:5.1f} s", *boxed(answer)), refresh=True)
+            elif state != shown:
+                live.console.print(f"{state}   {seconds:5.1f} s", highlight=False)
+            shown = state
+    if job is None:
+        raise DemoFailed("the story of the job has no end")
+    if not console.is_terminal:
+        console.print(*boxed(answer))
+    return job
 
 
-def where(job: dict[str, Any], seconds: float) -> str:
-    """Say in a line where a job is."""
-    if job["status"] == "queued":
-        return f"queued, position {job['queue']['position']}   {seconds:5.1f} s"
-    if job["status"] == "in_progress":
-        tokens = (job["usage"] or {"completion_tokens": 0})["completion_tokens"]
-        return f"in progress, {tokens} tokens   {seconds:5.1f} s"
-    usage = job["usage"] or {"completion_tokens": 0}
-    metrics = job["metrics"]
-    return (
-        f"{job['status']}, {usage['completion_tokens']} tokens   {seconds:5.1f} s "
-        f"({metrics['queue_s'] or 0:.1f} s waiting, {metrics['run_s'] or 0:.1f} s in the engine)"
-    )
+def boxed(answer: str) -> list[RenderableType]:
+    """Return the answer so far in a box; nothing before its first word."""
+    return [Panel(Text(answer), title="the answer", expand=False)] if answer else []
 
 
-def comparison(accepted: Reply, job: dict[str, Any], asked_s: float, again: Reply) -> Table:
+def where(status: str, place: Place | None) -> str:
+    """Say where a job is."""
+    return f"queued, position {place.position}" if place else status.replace("_", " ")
+
+
+def ending(job: Job) -> str:
+    """Say how a job ended."""
+    tokens = job.usage.completion_tokens if job.usage else 0
+    spent = f"{job.timings.queue_s or 0:.1f} s waiting, {job.timings.run_s or 0:.1f} s in the engine"
+    return f"{job.status}, {tokens} tokens ({spent})"
+
+
+def comparison(job: Job, asked_s: float, again: Job, again_s: float) -> Table:
     """Return both ways to the same answer side by side."""
-    same = (again.body.get("output") or {}).get("text") == job["output"]["text"]
     table = Table("", "asked first", "asked again", title="the same question twice")
-    table.add_row("HTTP status", f"{accepted.status}, then polled", str(again.status))
-    table.add_row("cache", job["cache"]["status"], again.body["cache"]["status"])
-    table.add_row("Cache-Status", accepted.headers["Cache-Status"], again.headers["Cache-Status"])
-    table.add_row("answer", f"{job['usage']['completion_tokens']} tokens", "the same" if same else "another")
-    table.add_row("latency", f"{1000 * asked_s:.0f} ms", f"{1000 * again.seconds:.1f} ms", style="bold")
+    table.add_row("HTTP status", "202, then a stream of events", "200")
+    table.add_row("cache", job.cache, again.cache)
+    table.add_row(
+        "answer",
+        f"{job.usage.completion_tokens if job.usage else 0} tokens",
+        "the same" if again.text == job.text else "another",
+    )
+    table.add_row("latency", f"{1000 * asked_s:.0f} ms", f"{1000 * again_s:.1f} ms", style="bold")
     return table
-
-
-def _body(prompt: str) -> dict[str, Any]:
-    return {"prompt": prompt, "max_tokens": 256, "temperature": 0.0}

@@ -72,6 +72,9 @@ inferq is up.
            Prometheus: {prometheus}
   logs     {logs}
 
+  export INFERQ_URL={base} INFERQ_API_KEY={key}
+  .venv/bin/inferq submit "What is inferq?"
+
   curl {base}/infer -H 'X-API-Key: {key}' -H 'Prefer: wait=30' \\
        --json '{{"prompt": "What is inferq?", "max_tokens": 64}}'
 

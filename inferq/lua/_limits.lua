@@ -1,19 +1,30 @@
 -- Shared steps: who may do how much.
 
--- Whoever presents a key; nil when it is unknown or revoked. own: limits of the key itself.
+-- Whoever presents a key, or shows a token that the API has verified ({tenant, limits by policy}). own: the limits of
+-- that key or token. Returns who, or nil and the refusal to reply, with the reason if key or token is good.
 local function authenticate(a)
+  local token = a.token
+  if token then
+    if redis.call('SISMEMBER', K.tenants, token.tenant) == 0 then
+      return nil, {'unauthorized', '', {}, 'tenant_unknown'}
+    end
+    return {tenant = token.tenant, key = a.key, own = token, token = true, rates = {}}
+  end
   local k = redis.call('HMGET', K.api_key(a.key), 'digest', 'tenant', 'revoked_ms', 'requests', 'polls', 'tokens',
     'jobs', 'max_priority')
-  if not k[1] or k[1] ~= a.digest or (k[3] and k[3] ~= '') then return nil end
+  if not k[1] or k[1] ~= a.digest or (k[3] and k[3] ~= '') then return nil, {'unauthorized'} end
   local own = {requests = k[4], polls = k[5], tokens = k[6], jobs = k[7], max_priority = k[8]}
   return {tenant = k[2], key = a.key, own = own, rates = {}}
 end
 
--- The limit of a key under a policy: its own, at most its tenant's; without either the service's. 0: no limit.
+-- The limit of a key under a policy, and whether its tenant is suspended: its own, at most its tenant's; without either
+-- the service's. A token's is at most the service's too: who makes tokens need not be who runs the service. 0: no limit.
 local function limit_of(who, policy, default)
-  local own, ceiling = tonumber(who.own[policy] or nil), tonumber(redis.call('HGET', K.tenant(who.tenant), policy) or nil)
-  if own and ceiling then return math.min(own, ceiling) end
-  return own or ceiling or default
+  local t = redis.call('HMGET', K.tenant(who.tenant), policy, 'suspended_ms')
+  local own, ceiling = tonumber(who.own[policy] or nil), tonumber(t[1] or nil)
+  if who.token and default > 0 then ceiling = ceiling or default end
+  if own and ceiling then return math.min(own, ceiling), t[2] end
+  return own or ceiling or default, t[2]
 end
 
 -- ms until the oldest entry leaves a sliding window, all of which span a minute.
@@ -26,7 +37,9 @@ end
 -- Counts a call in an exact sliding window: entries are request ids, so a replayed script is not charged twice.
 -- Returns the refusal to reply, or nil. A rate is {policy, limit, remaining, ms until something comes back}.
 local function count_call(who, policy, default, entry, now)
-  local limit, key = limit_of(who, policy, default), K.window(who.key, policy)
+  local limit, suspended = limit_of(who, policy, default)
+  if suspended then return {'unauthorized', '', {}, 'tenant_suspended'} end
+  local key = K.window(who.key, policy)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now - SPAN)
   local used = redis.call('ZCARD', key)
   local allowed = true
@@ -41,11 +54,11 @@ local function count_call(who, policy, default, entry, now)
   return nil
 end
 
--- Who is asking, and may they? a: key, digest, request, limit (the service's). policy: requests or polls.
+-- Who is asking, and may they? a: key, digest or token, request, limit (the service's). policy: requests or polls.
 -- Returns who and nil, or nil and the refusal to reply.
 local function enter(a, policy, now)
-  local who = authenticate(a)
-  if not who then return nil, {'unauthorized'} end
+  local who, stranger = authenticate(a)
+  if not who then return nil, stranger end
   local refusal = count_call(who, policy, a.limit, a.request, now)
   if refusal then return nil, refusal end
   return who, nil
@@ -138,8 +151,8 @@ local function enter_job(a, now)
   return who, j, refusal
 end
 
--- Of whom a question is: of the caller whose JSON {key, digest, request, limit} it is, counted as a poll, or, for "", of
--- the tenant that an operator names. Returns tenant and rates, or nil, nil and the refusal to reply.
+-- Of whom a question is: of the caller whose JSON {key, digest or token, request, limit} it is, counted as a poll, or,
+-- for "", of the tenant that an operator names. Returns tenant and rates, or nil, nil and the refusal to reply.
 local function asked_of(caller, named, now)
   if caller == '' then return named, {}, nil end
   local who, refusal = enter(cjson.decode(caller), 'polls', now)

@@ -1,6 +1,6 @@
 -- The deliveries of a job of the caller, with all attempts; and one of them sent again when asked to.
--- ARGV 1: JSON {key, digest, request, limit, job, again (optional: delivery)}
--- Keys:  job gone retention tenant api_key window turns receivers receiver due sending delivery attempts
+-- ARGV 1: JSON {key, digest or token, request, limit, job, again (optional: delivery)}
+-- Keys:  job gone retention tenant tenants api_key window turns receivers receiver due sending delivery attempts
 --        dead_deliveries disabled outbox undelivered
 -- Reply: unauthorized | limited tenant rates policy | unknown tenant rates | gone tenant rates |
 --        no_delivery tenant rates | disabled tenant rates |

@@ -1,7 +1,7 @@
 -- One job of the caller for who follows its events, with what its running attempt has written after a place.
--- ARGV 1: JSON {key, digest, request, limit, job, first (counted as a poll)}  2: the place, as <fence>-<bytes>
+-- ARGV 1: JSON {key, digest or token, request, limit, job, first (counted as a poll)}  2: the place, as <fence>-<bytes>
 --      3: most pieces
--- Keys:  job gone run output events engine queue struck solitary tenant api_key window
+-- Keys:  job gone run output events engine queue struck solitary tenant tenants api_key window
 -- Reply: unauthorized | limited tenant rates policy | unknown tenant rates | gone tenant rates |
 --        job tenant rates {job fields} {run fields} output-or-nil rank-or-nil ms-to-wait-or-nil {{id, {t, text}}, ...}
 local a = cjson.decode(ARGV[1])
@@ -10,8 +10,11 @@ local who, j, refusal
 if a.first then
   who, j, refusal = enter_job(a, now)
 else
-  who = authenticate(a)  -- a key that has been revoked follows no longer
-  if not who then return {'unauthorized'} end
+  who, refusal = authenticate(a)  -- a key that has been revoked follows no longer, nor does a suspended tenant
+  if not who then return refusal end
+  if redis.call('HEXISTS', K.tenant(who.tenant), 'suspended_ms') == 1 then
+    return {'unauthorized', '', {}, 'tenant_suspended'}
+  end
   j, refusal = job_of(who, a.job)
 end
 if refusal then return refusal end

@@ -1,6 +1,6 @@
 -- The caller's jobs, newest first, without outputs.
--- ARGV 1: JSON {key, digest, request, limit, status (or ""), after (job id or ""), count}
--- Keys:  job tenant_jobs run tenant api_key window
+-- ARGV 1: JSON {key, digest or token, request, limit, status (or ""), after (job id or ""), count}
+-- Keys:  job tenant_jobs run tenant tenants api_key window
 -- Reply: unauthorized | limited tenant rates policy | jobs tenant rates {{id, {job fields}, {run fields}}, ...} cursor-or-""
 local a = cjson.decode(ARGV[1])
 local now = now_ms()

@@ -1,7 +1,7 @@
 -- What is waiting, and who is ready: the state of every engine.
--- ARGV 1: JSON {key, digest, request, limit} or "" when an operator's process asks
+-- ARGV 1: JSON {key, digest or token, request, limit} or "" when an operator's process asks
 -- Keys:  leases engines engine arrivals flows waiting_jobs active queue struck solitary engine_workers worker
---        memory tenant api_key window
+--        memory tenant tenants api_key window
 -- Reply: unauthorized | limited tenant rates policy |
 --        overview tenant rates {{engine, depth, arrival ms of the oldest or 0, slots, paused (0|1), {{worker id, {fields}}, ...},
 --        {high, normal, low} jobs that wait, tokens that wait, ms-to-wait-or-nil}, ...} running now full (0|1)

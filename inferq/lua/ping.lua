@@ -1,6 +1,6 @@
 -- Sends a test event to an address of the caller's tenant, or tells how that went.
--- ARGV 1: JSON {key, digest, request, limit, id, url (not given: only tell), request_id, trace}
--- Keys:  memory tenant api_key window turns receivers receiver due sending delivery attempts webhook_secrets
+-- ARGV 1: JSON {key, digest or token, request, limit, id, url (not given: only tell), request_id, trace}
+-- Keys:  memory tenant tenants api_key window turns receivers receiver due sending delivery attempts webhook_secrets
 --        outbox undelivered
 -- Reply: unauthorized | limited tenant rates policy | no_secret tenant rates | no_memory tenant rates |
 --        unknown tenant rates |

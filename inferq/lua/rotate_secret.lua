@@ -1,7 +1,7 @@
 -- Gives a tenant a new secret; those it had go on signing for a while, the latest few of them.
--- ARGV 1: JSON {key, digest, request, limit} or "" when an operator asks  2: tenant, when an operator asks
+-- ARGV 1: JSON {key, digest or token, request, limit} or "" when an operator asks  2: tenant, when an operator asks
 --      3: the new secret  4: ms for which the old ones go on
--- Keys:  memory tenant api_key window webhook_secrets
+-- Keys:  memory tenant tenants api_key window webhook_secrets
 -- Reply: unauthorized | limited tenant rates policy | no_memory tenant rates |
 --        rotated tenant rates {instant (ms) the old ones end, or nil}
 -- Replay: the new secret is there already and is not cut short.

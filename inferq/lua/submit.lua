@@ -1,6 +1,6 @@
 -- Admits one request: key, repeat of a submission, rate window, cache, live run to share, limits, room; then job and run
 -- are written.
--- ARGV 1: JSON {key, digest, request, limit, polls, tokens, jobs (limits of the service), job, run, engine, model,
+-- ARGV 1: JSON {key, digest or token, request, limit, polls, tokens, jobs (limits of the service), job, run, engine, model,
 --               priority, cost, reads, fp, scope, read, store, share, only, cache, max_depth, max_tokens, ttl_ms, start_ms,
 --               total_ms, stream, metadata, idempotency (digest of the key), body (digest of the whole body),
 --               hook_url, hook_events (names with spaces between), hook_output, request_id (X-Request-ID of the call),
@@ -9,7 +9,7 @@
 --      3: a completion that was found on the cache's own server, or ""
 -- Keys:  job tenant_jobs idempotency deadlines retention run request output members sharing engines engine
 --        arrivals flows paces waiting_jobs active queue struck solitary memory tenant usage in_flight amounts
---        api_key window turns receivers receiver due sending delivery webhook_secrets disabled cache
+--        tenants api_key window turns receivers receiver due sending delivery webhook_secrets disabled cache
 --        transitions work outbox bells totals undelivered
 -- Reply: unauthorized | limited tenant rates policy | mismatch tenant rates | repeat tenant rates job |
 --        no_secret tenant rates | disabled tenant rates |
@@ -19,8 +19,8 @@
 -- Replay: the window entry is the request id and the job is there already, so a second run changes nothing.
 local a = cjson.decode(ARGV[1])
 local now = now_ms()
-local who = authenticate(a)
-if not who then return {'unauthorized'} end
+local who, stranger = authenticate(a)
+if not who then return stranger end
 
 if a.idempotency then
   local known = redis.call('HMGET', K.idempotency(who.tenant, a.idempotency), 'job', 'body')

@@ -1,7 +1,7 @@
 -- What a tenant has used, and what it may: asked by itself, or by an operator.
--- ARGV 1: JSON {key, digest, request, limit} or "" when an operator asks  2: tenant, when an operator asks
+-- ARGV 1: JSON {key, digest or token, request, limit} or "" when an operator asks  2: tenant, when an operator asks
 --      3: days to look back, today included
--- Keys:  engines waiting_jobs tenant usage in_flight api_key window
+-- Keys:  engines waiting_jobs tenant usage in_flight tenants api_key window
 -- Reply: unauthorized | limited tenant rates policy |
 --        usage tenant rates {tenant fields} {key, jobs in flight, ...} {engine, {high, normal, low} jobs that wait, ...}
 --        {day number, {fields}, ...}

@@ -203,7 +203,7 @@ def test_the_demo_tells_its_story_and_cleans_up(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for part in ("202 Accepted", "queued, position", "completed", "the answer", "asked again", "inferq; hit"):
+    for part in ("202 Accepted", "queued, position", "completed", "the answer", "asked again", "the same", "hit"):
         assert part in done.stdout
     assert "\x1b" not in done.stdout, "no control codes where there is no terminal"
     assert not [process for process in psutil.process_iter(["environ"]) if _belongs(process, tmp_path)]

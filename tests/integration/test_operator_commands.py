@@ -1,4 +1,4 @@
-"""``python -m inferq pause|resume|purge|dead-letters``: what an operator types and reads."""
+"""``python -m inferq pause|resume|purge|dead-letters|tenants``: what an operator types and reads."""
 
 from redis import Redis
 
@@ -34,6 +34,15 @@ def test_an_operator_pauses_purges_and_asks_a_dead_letter_again(settings: Settin
         assert run(settings, "purge", tenant).stdout == f"cancelled 1 jobs of {tenant}\n"
         assert client.get(f"/v1/jobs/{again}").json["status"] == "cancelled"
         assert redis.zcard(key("queue", engine)) == 0
+
+
+def test_an_operator_suspends_a_tenant(settings: Settings, api_key: str) -> None:
+    with api_client(settings, api_key) as client:
+        assert run(settings, "tenants", "suspend", "acme").stdout == "suspended acme\n"
+        assert client.get("/v1/jobs").json["code"] == "tenant-suspended"
+        assert "acme (suspended)" in run(settings, "tenants", "list").stdout
+        assert run(settings, "tenants", "reinstate", "acme").stdout == "reinstated acme\n"
+        assert client.get("/v1/jobs").status_code == 200
 
 
 def test_an_operator_makes_secrets_and_looks_after_dead_deliveries(settings: Settings, redis: Redis) -> None:

@@ -50,6 +50,61 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
         load_settings()
 
 
+GOOD_TOKENS = {
+    "JWT_ALGORITHM": "HS256", "JWT_SECRET": "s" * 32, "JWT_ISSUER": "https://issuer", "JWT_AUDIENCE": "inferq",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"JWT_ALGORITHM": ""}, "JWT_ALGORITHM"),
+        ({"JWT_ALGORITHM": "none"}, "JWT_ALGORITHM"),
+        ({"JWT_ALGORITHM": "HS512"}, "JWT_ALGORITHM"),
+        ({"JWT_SECRET": ""}, "JWT_SECRET"),
+        ({"JWT_SECRET": "s" * 31}, "JWT_SECRET"),
+        ({"JWT_KEY_FILE": "/key.pem"}, "JWT_KEY_FILE"),
+        ({"JWT_JWKS_URL": "https://issuer/jwks"}, "JWT_JWKS_URL"),
+        ({"JWT_ALGORITHM": "RS256"}, "JWT_SECRET"),
+        ({"JWT_ALGORITHM": "RS256", "JWT_SECRET": ""}, "JWT_KEY_FILE"),
+        (
+            {"JWT_ALGORITHM": "ES256", "JWT_SECRET": "", "JWT_KEY_FILE": "/k", "JWT_JWKS_URL": "https://issuer/jwks"},
+            "JWT_KEY_FILE",
+        ),
+        ({"JWT_ALGORITHM": "RS256", "JWT_SECRET": "", "JWT_JWKS_URL": "http://issuer/jwks"}, "JWT_JWKS_URL"),
+        ({"JWT_ALGORITHM": "RS256", "JWT_SECRET": "", "JWT_JWKS_URL": "file:///etc/passwd"}, "JWT_JWKS_URL"),
+        ({"JWT_ALGORITHM": "RS256", "JWT_SECRET": "", "JWT_JWKS_URL": "https:///jwks"}, "JWT_JWKS_URL"),
+        ({"JWT_ISSUER": ""}, "JWT_ISSUER"),
+        ({"JWT_AUDIENCE": ""}, "JWT_AUDIENCE"),
+        ({"JWT_LEEWAY": "301"}, "JWT_LEEWAY"),
+        ({"JWT_LEEWAY": "-1"}, "JWT_LEEWAY"),
+        ({"JWT_LIMITS_CLAIM": "tenant"}, "JWT_LIMITS_CLAIM"),
+    ],
+)
+def test_settings_of_tokens_that_do_not_go_together(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], name: str
+) -> None:
+    for setting, value in (GOOD_TOKENS | changes).items():
+        monkeypatch.setenv(setting, value)
+    with pytest.raises(ConfigurationError, match=f"^wrong setting: {name}: [^;]*$"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"JWT_ALGORITHM": "RS256", "JWT_SECRET": "", "JWT_KEY_FILE": "/key.pem"},
+        {"JWT_ALGORITHM": "ES256", "JWT_SECRET": "", "JWT_JWKS_URL": "https://issuer/jwks"},
+        {"JWT_ALGORITHM": "ES256", "JWT_SECRET": "", "JWT_JWKS_URL": "http://localhost:8080/jwks"},
+    ],
+)
+def test_settings_of_tokens_that_do(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]) -> None:
+    for setting, value in (GOOD_TOKENS | changes).items():
+        monkeypatch.setenv(setting, value)
+    assert load_settings().jwt_algorithm
+
+
 @pytest.mark.parametrize(
     "command",
     [
