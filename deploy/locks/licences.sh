@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=$1
 names=$(grep -ohE '^[A-Za-z0-9_.-]+(==)' deploy/locks/{base,worker-cpu,worker-gpu}.txt | tr -d = | sort -u)
+# Locked for the oldest Python 3.11, needed by it alone.
+"$python" -m pip install --quiet --no-deps "$(grep -oE '^async-timeout==[0-9.]+' deploy/locks/base.txt)"
 work=$(mktemp)
 trap 'rm -f "$work"' EXIT
 cat > "$work" <<'HEAD'
