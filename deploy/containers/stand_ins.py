@@ -35,9 +35,10 @@ USER nobody
 WORKDIR /prometheus
 ENTRYPOINT ["/usr/bin/prometheus"]
 """
+# The lock is for Python 3.12; Debian's needs one package more.
 _VLLM: Final = """FROM {python}
 RUN apt-get update -qq && apt-get install -qq --no-install-recommends \\
-      gcc libc6-dev python3-pip python3-setuptools python3-wheel >/dev/null \\
+      gcc libc6-dev python3-pip python3-async-timeout >/dev/null \\
  && install -d /usr/lib/python3/dist-packages/vllm && touch /usr/lib/python3/dist-packages/vllm/__init__.py
 ENTRYPOINT ["false"]
 """
