@@ -96,5 +96,5 @@ def test_the_page_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
 
 
 def test_licences_are_shipped() -> None:
-    shipped = {file.name for file in Path(API / "page").iterdir()}
+    shipped = {file.name for file in Path(API / "pages" / "docs").iterdir()}
     assert {"swagger-ui.LICENSE", "swagger-ui.NOTICE", "swagger-ui-bundle.js.LICENSE.txt", "README.md"} <= shipped
