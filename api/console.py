@@ -10,7 +10,16 @@ blueprint = Blueprint("console", __name__)
 
 #: Trusted types: an answer that holds HTML cannot become any, whatever the page's scripts do with it.
 _POLICY: Final = f"{assets.OWN_FILES}; img-src 'self'; require-trusted-types-for 'script'"
-_PARTS: Final = ("console.css", "console.js", "events.js", "job.js", "overview.js", "service.js", "words.js", "icon.svg")
+_PARTS: Final = (
+    "console.css",
+    "console.js",
+    "events.js",
+    "icon.svg",
+    "job.js",
+    "overview.js",
+    "service.js",
+    "words.js",
+)
 
 
 @blueprint.get("/")

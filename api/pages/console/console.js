@@ -13,12 +13,14 @@ const view = new JobView(() => {
   overview.look();
 });
 const overview = new Overview({ open: (id) => view.open(id), promptOf: (id) => view.prompts.get(id) });
+let retrial = 0;
 
-/** Let the desk be seen with a good key, and the form for one without. */
+/** Let go of the key and of all it has shown, and ask for one. */
 function lock(problem) {
+  forgetKey();
   overview.stop();
   view.close();
-  forgetKey();
+  at("ask").reset();
   at("desk").hidden = true;
   at("held").hidden = true;
   at("key-form").hidden = false;
@@ -27,19 +29,29 @@ function lock(problem) {
   at("key").focus();
 }
 
+/** Show the desk if the key is good. While nobody can say whether it is, try again. */
 async function unlock() {
+  clearTimeout(retrial);
   try {
     await overview.start();
   } catch (problem) {
+    if (overview.shown.signal.aborted) return; // the key was refused, or forgotten
     if (!(problem instanceof Problem)) throw problem;
-    lock(problem);
+    if (problem.passes) {
+      put(at("trouble"), problem.message);
+      retrial = setTimeout(unlock, Math.max(2, problem.retryAfter) * 1000);
+    } else {
+      lock(problem);
+    }
     return;
   }
   keepKey();
   at("key").value = "";
+  at("key").ariaInvalid = "false";
   put(at("key-error"), "");
-  at("key-form").hidden = true;
+  put(at("trouble"), "");
   put(at("held-name"), keyName());
+  at("key-form").hidden = true;
   at("held").hidden = false;
   at("desk").hidden = false;
   at("prompt").focus();
@@ -80,7 +92,9 @@ async function submit() {
   const body = asked();
   const headers = at("anew").checked ? { "Cache-Control": "no-cache" } : {};
   try {
-    await view.begin(await read("v1/jobs", { method: "POST", body, headers }), body.prompt);
+    const job = await read("v1/jobs", { method: "POST", body, headers });
+    if (!keyName()) return; // forgotten meanwhile
+    view.begin(job, body.prompt);
     at("job").scrollIntoView({ block: "nearest" });
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;

@@ -22,33 +22,31 @@ export class JobView {
   /** Show a job that was just asked here, and follow it. */
   begin(job, prompt) {
     if (job.id) this.prompts.set(job.id, prompt);
-    return this.watch(job, prompt);
+    this.watch(job, prompt);
   }
 
   /** Show a job by its id, and follow it if it is not over. */
   async open(id) {
     const signal = this.fresh();
     try {
-      const job = await read(`v1/jobs/${id}`, { signal });
-      await this.watch(job, this.prompts.get(id));
+      this.watch(await read(`v1/jobs/${id}`, { signal }), this.prompts.get(id));
     } catch (problem) {
       this.tellProblem(problem, signal);
     }
-    if (this.job?.id === id) at("job-title").focus();
+    at("job-title").focus();
   }
 
+  /** Show nothing, and forget what was asked. */
   close() {
     this.fresh();
-    this.job = null;
     this.prompts.clear();
     at("job").hidden = true;
   }
 
-  async watch(job, prompt) {
+  watch(job, prompt) {
     const signal = this.fresh();
     at("asked").hidden = !prompt;
     put(at("asked-text"), prompt ?? "");
-    this.text.data = "";
     this.show(job);
     if (!job.terminal) this.follow(job.id, signal);
   }
@@ -57,8 +55,13 @@ export class JobView {
   fresh() {
     this.watching.abort();
     this.watching = new AbortController();
+    this.job = null;
+    this.text.data = "";
     at("job").hidden = false;
-    put(at("job-error"), "");
+    at("asked").hidden = true;
+    at("cancel").hidden = true;
+    at("details").replaceChildren();
+    for (const id of ["job-status", "job-note", "job-error", "asked-text"]) put(at(id), "");
     return this.watching.signal;
   }
 
@@ -80,13 +83,12 @@ export class JobView {
     if (event === "token") this.text.appendData(data.text);
     if (event === "restarted") {
       this.text.data = "";
-      this.say("queued", "Begun anew, as its worker was lost or gave it back; the text so far is void");
+      put(at("job-note"), `Attempt ${data.attempt} ended early, as its worker was lost or gave it back. Its text is void.`);
     }
     if (event === "status") {
       this.sayState(data);
       if (data.status === "in_progress" && this.job.status !== "in_progress") this.lookAgain(signal);
     }
-    if (event === "token" && at("job-status").dataset.state === "cut") this.sayState(this.job);
   }
 
   /** Read the record for what the events do not say. */
@@ -119,7 +121,7 @@ export class JobView {
     at("cancel").hidden = job.terminal || job.status === "cancelling";
     this.sayState(job);
     at("details").replaceChildren(...details(job).map(([name, value]) => {
-      const pair = document.createElement("div");
+      const pair = element("div", "", name === "Id" ? "wide" : "");
       pair.append(element("dt", name), element("dd", value));
       return pair;
     }));

@@ -16,8 +16,11 @@ export class Overview {
     this.count = PAGE;
     this.rows = new Map();
     this.chosen = null;
-    this.running = false;
     this.timer = 0;
+    /** Aborted when nobody is to see anything any more. */
+    this.shown = new AbortController();
+    this.looking = false;
+    this.again = false;
     at("more").addEventListener("click", () => {
       this.count = Math.min(MOST, this.count + PAGE);
       this.look();
@@ -27,13 +30,13 @@ export class Overview {
 
   /** Begin to look; throws a Problem if the first look fails. */
   async start() {
+    this.shown = new AbortController();
     await this.refresh();
-    this.running = true;
     this.next(PERIOD);
   }
 
   stop() {
-    this.running = false;
+    this.shown.abort();
     clearTimeout(this.timer);
     this.count = PAGE;
     this.rows.clear();
@@ -50,29 +53,39 @@ export class Overview {
 
   /** Look now, unless nobody sees it; then again and again. */
   async look() {
+    if (this.looking) {
+      this.again = true; // what is being read may be older than what has just happened
+      return;
+    }
+    const { signal } = this.shown;
     clearTimeout(this.timer);
-    if (!this.running || document.hidden) return;
+    if (signal.aborted || document.hidden) return;
+    this.looking = true;
     let wait = PERIOD;
     try {
       await this.refresh();
       put(at("trouble"), "");
     } catch (problem) {
+      if (signal.aborted) return;
       if (!(problem instanceof Problem)) throw problem;
-      if (this.running) put(at("trouble"), problem.message);
+      put(at("trouble"), problem.message);
       wait = Math.max(wait, problem.retryAfter * 1000);
+    } finally {
+      this.looking = false;
     }
-    this.next(wait);
+    this.next(this.again ? 0 : wait);
+    this.again = false;
   }
 
   next(ms) {
     clearTimeout(this.timer);
-    if (this.running) this.timer = setTimeout(() => this.look(), ms);
+    if (!this.shown.signal.aborted) this.timer = setTimeout(() => this.look(), ms);
   }
 
   async refresh() {
-    const [models, queue, jobs] = await Promise.all([
-      read("v1/models"), read("v1/queue"), read(`v1/jobs?limit=${this.count}`),
-    ]);
+    const { signal } = this.shown;
+    const paths = ["v1/models", "v1/queue", `v1/jobs?limit=${this.count}`];
+    const [models, queue, jobs] = await Promise.all(paths.map((path) => read(path, { signal })));
     this.showModels(models.data);
     at("engines").replaceChildren(...queue.engines.map(engine));
     this.showJobs(jobs);

@@ -55,10 +55,12 @@ export function onRefused(told) {
 /** Call the API; resolves to an answer that is no error, throws a Problem. */
 export async function call(path, { method = "GET", body, headers = {}, signal } = {}) {
   if (!/^[\x21-\x7e]+$/.test(key)) {
-    // What could not be sent in a header at all, but the service's own words would be the same.
-    throw new Problem(401, { code: "unauthorized", detail: "The API key is malformed; it looks like iq_<id>_<secret>." });
+    // What no header can hold is not sent; the service would say the same.
+    throw new Problem(401, { detail: "The API key is malformed; it looks like iq_<id>_<secret>." });
   }
-  const request = { method, headers: { Authorization: `Bearer ${key}`, ...headers }, cache: "no-store", signal };
+  const request = { method, headers: { Authorization: `Bearer ${key}`, ...headers }, signal };
+  // Of a submit it would say `Cache-Control: no-cache`, which is for who submits to decide.
+  if (method === "GET") request.cache = "no-store";
   if (body !== undefined) {
     request.body = JSON.stringify(body);
     request.headers["Content-Type"] = "application/json";
@@ -71,6 +73,7 @@ export async function call(path, { method = "GET", body, headers = {}, signal } 
   }
   if (answer.ok) return answer;
   const problem = await problemOf(answer);
+  signal?.throwIfAborted();
   if (problem.status === 401 || problem.code.startsWith("tenant-")) whenRefused(problem);
   throw problem;
 }
