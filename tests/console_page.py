@@ -43,6 +43,7 @@ while (walker.nextNode()) {
 }
 return {seen, faint};
 """
+_LISTED = 'return [...document.querySelectorAll("#recent .what")].map((one) => one.textContent)'
 _TOO_WIDE = """
 const width = document.documentElement.clientWidth;
 return [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > width + 0.5)
@@ -107,11 +108,16 @@ class ConsolePage:
         until(lambda: self.find("job-status").get_attribute("data-state") == state, 30, f"the job is {state}")
 
     def details(self) -> dict[str, str]:
-        pairs = self.window.find_elements(By.CSS_SELECTOR, "#details > div")
-        return dict(pair.text.split("\n", 1) for pair in pairs)  # type: ignore[misc]
+        """What is said of the job, in one look: it may change at any time."""
+        script = 'return [...document.querySelectorAll("#details > div")].map((one) => one.innerText.split("\\n"))'
+        return dict(self.window.execute_script(script))
 
     def rows(self) -> list[WebElement]:
         return self.window.find_elements(By.CSS_SELECTOR, "#recent button")
+
+    def listed(self) -> list[str]:
+        """What the rows of the recent jobs say besides state and time."""
+        return list(self.window.execute_script(_LISTED))
 
     def focused(self) -> str:
         return str(self.window.execute_script("return document.activeElement.id"))
