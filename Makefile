@@ -6,16 +6,20 @@ BIN := $(VENV)/bin
 # The CPU build of torch is not on PyPI.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# Tools that look at images and packages have an environment of their own.
+SUPPLY := $(VENV)-supply
+LOCKS = $(filter-out deploy/locks/build.txt,$(wildcard deploy/locks/*.txt))
 # `make up ENGINE=simulated` needs neither torch nor vLLM.
 ENGINE ?=
 STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/cpu)
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench chaos preview dashboards install clean
+.PHONY: help demo up test lint format bench chaos preview dashboards install clean \
+	lock licences audit sbom images-check compose-check containers-clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(VENV)/local $(VENV)/cpu ## See one job from the front door to the engine and back, and its cache hit
 	@$(BIN)/python -m deploy.local demo
@@ -48,15 +52,45 @@ dashboards: $(VENV)/dev ## Write Grafana's dashboards anew
 preview: $(VENV)/dev $(VENV)/cpu $(VENV)/system ## Draw every dashboard, from a stack to which everything happens, into docs/images/dashboards
 	@$(BIN)/python -m grafana.preview $(PREVIEW)
 
+lock: $(SUPPLY)/tools ## Write the locks of the images, with hashes, from requirements*.txt
+	@UV=$(SUPPLY)/bin/uv deploy/locks/write.sh
+
+licences: $(SUPPLY)/tools $(VENV)/cpu ## Write docs/licences.md from the locks
+	@$(PIP) install -r requirements-image.txt
+	@PATH=$(CURDIR)/$(SUPPLY)/bin:$$PATH deploy/locks/licences.sh $(BIN)/python
+
+audit: $(SUPPLY)/tools ## Ask for known vulnerabilities of what the images install
+	@for lock in $(LOCKS); do $(SUPPLY)/bin/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+
+sbom: $(SUPPLY)/tools ## Write a bill of materials (CycloneDX) for each lock into .inferq/sbom
+	@mkdir -p .inferq/sbom
+	@for lock in $(LOCKS); do out=.inferq/sbom/$$(basename $$lock .txt).cdx.json; \
+	  $(SUPPLY)/bin/cyclonedx-py requirements $$lock --of JSON -o $$out && echo $$out; done
+
+images-check: $(VENV)/dev $(SUPPLY)/tools ## Build the images with podman, on stand-ins for their bases, and run each
+	@$(SUPPLY)/bin/hadolint Dockerfile.api Dockerfile.worker
+	@$(BIN)/python -m deploy.containers images
+
+compose-check: $(VENV)/dev $(SUPPLY)/tools ## Run docker-compose.yml with podman, and kill it service by service
+	@PATH=$(CURDIR)/$(SUPPLY)/bin:$$PATH $(BIN)/python -m deploy.containers compose
+
+containers-clean: $(VENV)/dev ## Remove the stand-ins and what was built on them
+	@$(BIN)/python -m deploy.containers remove
+	rm -rf .inferq/containers
+
 install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv
 
 clean: ## Remove what make has made
-	rm -rf $(VENV) .inferq .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SUPPLY) .inferq .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/base: requirements-base.txt
 	@echo "installing inferq's requirements into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -r requirements-base.txt && touch $@
+
+$(SUPPLY)/tools: requirements-supply.txt
+	@test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip -qq --disable-pip-version-check install -r requirements-supply.txt && touch $@
 
 $(VENV)/local: $(VENV)/base requirements-local.txt client/pyproject.toml
 	@$(PIP) install -r requirements-local.txt && touch $@

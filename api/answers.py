@@ -144,6 +144,17 @@ class InferLater(TypedDict):
     status_url: str
 
 
+class EventBody(TypedDict):
+    """One server-sent event: each of the stream is of this shape."""
+
+    event: Annotated[
+        str,
+        WithJsonSchema({"type": "string", "enum": ["status", "token", "usage", "restarted", "done", "error"]}),
+    ]
+    id: Annotated[str, Field(description="To go on from, as `Last-Event-ID`.")]
+    data: Annotated[str, Field(description="JSON.", json_schema_extra={"contentMediaType": "application/json"})]
+
+
 class AttemptBody(TypedDict):
     """One try of a delivery; without duration while it is under way."""
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from api.answers import (
     DeliveryBody,
     DeliveryList,
+    EventBody,
     HealthBody,
     InferBody,
     InferLater,
@@ -151,7 +152,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         " `error`. Comments in between keep the connection open. `Last-Event-ID` goes on where a client was cut off.",
         takes=("Last-Event-ID", "last_event_id"),
         answers={
-            200: Answer(means="Events.", body=str, media="text/event-stream"),
+            200: Answer(means="Events, each of this shape.", body=EventBody, media="text/event-stream"),
             204: Answer(means="`Last-Event-ID` was the last: do not come back."),
         },
         problems=_FOLLOW_PROBLEMS,

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -18,6 +19,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 _SCHEMES = ("redis://", "rediss://", SCHEME)
 
+#: Where containers are given secrets, each in a file that has a setting's name: what the environment does not say.
+SECRETS: Final = Path("/run/secrets")
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 #: How a JWK set may be fetched: scheme, and whether from this machine.
 _JWKS_SCHEMES: Final = (("https", True), ("https", False), ("http", True))
@@ -335,8 +338,9 @@ def _listed(value: str) -> list[str]:
 
 def load_settings(**overrides: Any) -> Settings:
     """Read and validate the environment; raises ConfigurationError with one sentence per wrong setting."""
+    secrets = SECRETS if SECRETS.is_dir() else None  # told of a directory that is not there, pydantic warns
     try:
-        return Settings(**overrides)
+        return Settings(_secrets_dir=secrets, **overrides)
     except ValidationError as error:
         wrong = [
             # What is wrong with several together names them itself.

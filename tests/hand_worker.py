@@ -10,6 +10,7 @@ from inferq.ids import new_id
 from inferq.run_store import ClaimedRun, Completion, RunStore
 from inferq.scripts import Scripts
 from inferq.settings import Settings
+from tests.processes import until
 
 
 class HandWorker:
@@ -22,6 +23,11 @@ class HandWorker:
         run, _ = self.store.claim(new_id())
         assert run
         return run
+
+    def claim_when_there_is_one(self) -> ClaimedRun:
+        found: list[ClaimedRun] = []
+        until(lambda: (run := self.store.claim(new_id())[0]) and not found.append(run), 20, "a run waits")
+        return found[0]
 
     def finish(self, run: ClaimedRun, text: str = "an answer") -> None:
         completion = Completion(text=text, finish_reason="stop", prompt_tokens=4, completion_tokens=3, ttft_ms=7)

@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
@@ -25,6 +26,7 @@ from deploy.local.stack import free_port
 from inferq.credentials import KeyLimits, KeyRing
 from inferq.keys import key
 from inferq.webhook_secrets import new_secret
+from tests.browser import browser, needs_browser
 from tests.conftest import make_settings
 from tests.processes import stack, until
 from tests.redis_server import RedisServer, binaries
@@ -151,6 +153,16 @@ def test_strangers_are_refused(described: Any, route: str) -> None:
         assert answer.status_code == 401
 
     call()
+
+
+@needs_browser
+def test_the_page_shows_the_document_under_its_strict_policy(service: str, tmp_path: Path) -> None:
+    with browser(tmp_path) as window:
+        window.get(f"{service}/docs#/jobs/createJob")
+        shown = until(lambda: text if "Submit a job" in (text := window.page_source) and "Execute" in text else "", 60)
+        assert all(path.split(" ")[1].split("{")[0] in str(shown) for path in OPERATIONS)
+        said = [line for line in window.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
+        assert not said, "nothing was refused or missing"
 
 
 def test_stories_of_calls(described: Any, headers: dict[str, str]) -> None:

@@ -114,7 +114,7 @@ def test_a_long_poll_is_answered_when_the_job_changes(client: FlaskClient, worke
 
 
 def test_a_submit_that_waits_is_answered_with_the_result(client: FlaskClient, worker: HandWorker) -> None:
-    timer = threading.Timer(0.3, lambda: worker.finish(worker.claim(), "worth it"))
+    timer = threading.Thread(target=lambda: worker.finish(worker.claim_when_there_is_one(), "worth it"))
     timer.start()
     answer = client.post("/v1/jobs", json={"prompt": "hi"}, headers={"Prefer": "respond-async, wait=20"})
     timer.join()

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -125,3 +126,18 @@ def test_no_process_starts_with_a_wrong_setting(command: list[str]) -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert "whisper" not in repr(Settings(_env_file=None, bootstrap_api_key="iq_dev_whisper123"))
+
+
+def test_secrets_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("inferq.settings.SECRETS", tmp_path)
+    monkeypatch.setenv("FLOWER_PASSWORD", "")
+    (tmp_path / "flower_password").write_text("from-a-file\n")
+    (tmp_path / "metrics_token").write_text("too-short")
+    with pytest.raises(ConfigurationError, match=r"^wrong setting: METRICS_TOKEN: "):
+        load_settings()
+    monkeypatch.setenv("METRICS_TOKEN", "from-the-environment")
+    settings = load_settings()
+    assert settings.flower_password
+    assert settings.flower_password.get_secret_value() == "from-a-file", "an empty variable is as good as none"
+    assert settings.metrics_token
+    assert settings.metrics_token.get_secret_value() == "from-the-environment", "the environment comes first"

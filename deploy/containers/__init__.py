@@ -1,0 +1,1 @@
+"""Builds the images and runs docker-compose.yml with podman: ``python -m deploy.containers images`` and ``compose``."""
