@@ -25,6 +25,8 @@ IMAGES: Final = {
 }
 #: Seconds for an engine to load its model in a container on a busy machine.
 WARM_S: Final = 900.0
+#: Seconds for anything else to be healthy.
+UP_S: Final = 180.0
 #: What `docker run` gets for the hardening that docker-compose.yml has.
 HARDENED: Final = (
     "--read-only",
@@ -95,14 +97,14 @@ def check_runs(say: Say) -> None:
         expect(other not in said.split(), f"{tag} does not have {other}/")
     with pod_with_redis() as pod:
         api = podman("run", "--detach", "--pod", pod, *HARDENED, "localhost/inferq-api:local")
-        until(lambda: healthy(api), 60, "the API is healthy, read-only and not root")
+        until(lambda: healthy(api), UP_S, "the API is healthy, read-only and not root")
         say("inferq-api: healthy, read-only, uid 10001")
         keeper = podman("run", "--detach", "--pod", pod, *HARDENED, "localhost/inferq-keeper:local")
-        until(lambda: healthy(keeper), 60, "the keeper is healthy")
+        until(lambda: healthy(keeper), UP_S, "the keeper is healthy")
         say("inferq-keeper: healthy, read-only, uid 10001")
         gpu = ("--env", "ENGINE=simulated", "localhost/inferq-worker:local-gpu")
         worker = podman("run", "--detach", "--pod", pod, *HARDENED, *gpu)
-        until(lambda: healthy(worker), 60, "the GPU's image runs the simulated engine", worker)
+        until(lambda: healthy(worker), UP_S, "the GPU's image runs the simulated engine", worker)
         podman("rm", "--force", "--time", "60", worker)
         say("inferq-worker (gpu): on a base without vLLM it runs the simulated engine")
         model = (

@@ -24,6 +24,8 @@ rows = list(csv.reader(sys.stdin))[1:]
 print("| package | licence |\n|---|---|")
 for name, licence in sorted(rows, key=lambda row: row[0].lower()):
     # Some give the whole text instead of its name.
-    print(f"| {name} | {licence.splitlines()[0].strip()[:80] or chr(8212)} |")
+    short = licence.splitlines()[0].strip()[:80]
+    named = short not in ("", "UNKNOWN")
+    print("|", name, "|", short if named else "named in its file LICENSE alone", "|")
 ' >> "$work"
 cp "$work" docs/licences.md
