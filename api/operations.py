@@ -264,7 +264,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         takes=("If-None-Match",),
         answers={200: Answer(means="A page.", body=str, media="text/html", headers=("ETag",)), 304: _AS_BEFORE},
     ),
+    "GET /": Operation(
+        name="readConsole", tag="service", summary="Jobs and the queue, to be looked at", open_to="everybody",
+        takes=("If-None-Match",),
+        answers={200: Answer(means="A page.", body=str, media="text/html", headers=("ETag",)), 304: _AS_BEFORE},
+    ),
 }  # fmt: skip
 
-#: Routes that are no part of the API: what its page is made of.
-UNLISTED: Final = frozenset({"GET /docs/{name}"})
+#: Routes that are no part of the API: what its pages are made of.
+UNLISTED: Final = frozenset({"GET /docs/{name}", "GET /console/{name}"})

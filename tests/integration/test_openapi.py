@@ -19,6 +19,7 @@ from tests.conftest import make_settings
 from tests.processes import ROOT
 
 API = ROOT / "api"
+KINDS = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 def test_the_document_names_the_routes_that_exist() -> None:
@@ -78,23 +79,35 @@ def test_the_document_is_served_to_everybody_and_may_be_kept(settings: Settings,
     assert (again.status_code, again.data) == (304, b"")
 
 
-def test_the_page_needs_nothing_from_elsewhere(client: FlaskClient) -> None:
-    page = client.get("/docs")
+@pytest.mark.parametrize(("path", "files"), [("/docs", "docs/"), ("/", "console/")])
+def test_pages_need_nothing_from_elsewhere(client: FlaskClient, path: str, files: str) -> None:
+    client.environ_base.pop("HTTP_X_API_KEY")
+    page = client.get(path)
     policy = page.headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; ")
+    assert {"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"} <= set(policy.split("; "))
     assert "unsafe" not in policy
     assert "http" not in policy
-    named = re.findall(r'(?:src|href)="([^"]+)"', page.text)
-    assert len(named) == 5
+    assert (page.headers["X-Content-Type-Options"], page.headers["Referrer-Policy"]) == ("nosniff", "no-referrer")
+    assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son[a-z]+=", page.text)
+    named = set(re.findall(r'(?:src|href)="([^"]+)"', page.text))
     assert not [name for name in named if ":" in name and name != "data:,"]
-    kinds = {"css": "text/css", "js": "text/javascript"}
-    for name in named:
-        if name.startswith("docs/"):
-            answer = client.get(f"/{name}")
-            assert (answer.status_code, answer.mimetype) == (200, kinds[name.rsplit(".", 1)[1]])
-    assert client.get("/docs/README.md").status_code == 404
+    parts = {name.removeprefix(files) for name in named if name.startswith(files)}
+    assert len(parts) == 3
+    left = list(parts)
+    while left:  # scripts name others
+        answer = client.get(f"/{files}{(name := left.pop())}")
+        assert (answer.status_code, answer.mimetype) == (200, KINDS[name.rsplit(".", 1)[1]])
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        new = set(re.findall(r'^import .* from "\./([^"]+)";$', answer.text, re.MULTILINE)) - parts
+        parts |= new
+        left += new
+    shipped = {file.name for file in (API / "pages" / files).iterdir() if file.suffix in (".css", ".js", ".svg")}
+    assert parts == shipped
+    assert client.get(f"/{files}index.html").status_code == 404
+    assert client.get(f"/{files}README.md").status_code == 404
 
 
 def test_licences_are_shipped() -> None:
-    shipped = {file.name for file in Path(API / "page").iterdir()}
+    shipped = {file.name for file in Path(API / "pages" / "docs").iterdir()}
     assert {"swagger-ui.LICENSE", "swagger-ui.NOTICE", "swagger-ui-bundle.js.LICENSE.txt", "README.md"} <= shipped
