@@ -1,6 +1,7 @@
 """What a worker asks of an engine, whichever it is."""
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -70,5 +71,10 @@ def _make_vllm_log(settings: Settings) -> None:
     """Have vLLM and the processes it starts log as the rest does. vLLM reads it when it is imported."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", settings.log_level.upper())  # noqa: TID251  # vLLM's own switches
     if settings.log_format == "json":
+        # The `celery` command takes the directory it runs in off the path again, and a process that is started anew
+        # gets the path of its parent: it could not import the formatter, and the engine would not start.
+        root = str(Path(__file__).resolve().parents[1])
+        if root not in sys.path:
+            sys.path.append(root)
         file = Path(__file__).with_name("vllm_logging.json")
         os.environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(file))  # noqa: TID251
