@@ -225,6 +225,9 @@ def test_prompts_and_answers_are_in_no_log(service: Service) -> None:
     assert answer not in log
 
 
+@pytest.mark.skipif(
+    "avx512f" not in Path("/proc/cpuinfo").read_text(), reason="vLLM's AWQ kernels for CPUs need AVX-512"
+)
 def test_the_awq_twin_answers_through_the_queue(tmp_path: Path, own_redis_server: RedisServer) -> None:
     with serve(own_redis_server, tmp_path, "demo-mistral-awq") as service:
         body = service.ended(service.submit("What is the keeper?"))

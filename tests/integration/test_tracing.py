@@ -32,6 +32,7 @@ from workers.metrics import WorkerMetrics
 from workers.runner import Runner
 from workers.simulated_engine import SimulatedEngine
 from workers.timing import Timing
+from workers.token_streams import TokenStreams
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -53,14 +54,16 @@ class Path:
         self.client.environ_base["HTTP_X_API_KEY"] = key
         self.engine = SimulatedEngine(slots=1, timing=Timing(base_s=0.001))
         self.engine.start()
+        store = RunStore(scripts, engine=settings.engine_queue, worker="w", lease_ms=9000)
         self.runner = Runner(
             engine=self.engine,
-            store=RunStore(scripts, engine=settings.engine_queue, worker="w", lease_ms=9000),
+            store=store,
             bells=Ringer(Bells(make_celery(settings)), lambda _sent, _failed: None),
             cache=None,
             cache_ttl_s=60,
             metrics=WorkerMetrics(CollectorRegistry(), settings.public_model),
             tracer=tracer("worker"),
+            streams=TokenStreams(store=store, engine=self.engine, counted=lambda _: None),
         )
         outbox = Outbox(scripts, timeout_s=settings.webhook_timeout, waits_s=settings.webhook_waits_s)
         self.courier = Courier(outbox, AddressRules(settings), timeout_s=5.0, room=4, tracer=tracer("keeper"))
