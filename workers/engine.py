@@ -71,10 +71,9 @@ def _make_vllm_log(settings: Settings) -> None:
     """Have vLLM and the processes it starts log as the rest does. vLLM reads it when it is imported."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", settings.log_level.upper())  # noqa: TID251  # vLLM's own switches
     if settings.log_format == "json":
-        # The `celery` command takes the directory it runs in off the path again, and a process that is started anew
-        # gets the path of its parent: it could not import the formatter, and the engine would not start.
-        root = str(Path(__file__).resolve().parents[1])
-        if root not in sys.path:
-            sys.path.append(root)
+        # The `celery` command puts the directory it runs in on the path, imports us, and takes it off again; a process
+        # that is started anew gets the path of its parent. Without an entry of our own, which stays, it could not
+        # import the formatter, and the engine would not start.
+        sys.path.append(str(Path(__file__).resolve().parents[1]))
         file = Path(__file__).with_name("vllm_logging.json")
         os.environ.setdefault("VLLM_LOGGING_CONFIG_PATH", str(file))  # noqa: TID251

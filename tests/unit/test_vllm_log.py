@@ -15,8 +15,8 @@ if __name__ == "__main__":
     sys.path.insert(0, {str(ROOT)!r})
     from inferq.settings import load_settings
     from workers.engine import _make_vllm_log
-    sys.path.remove({str(ROOT)!r})
     _make_vllm_log(load_settings())
+    sys.path.remove({str(ROOT)!r})
     child = multiprocessing.get_context("spawn").Process(target=importlib.import_module, args=("inferq.log_lines",))
     child.start()
     child.join()
