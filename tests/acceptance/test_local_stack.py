@@ -54,7 +54,7 @@ class Up:
         return self.output_file.read_text()
 
     def ready(self) -> None:
-        until(lambda: "Ctrl-C stops everything" in self.output or self.process.poll() is not None, 60, "up is ready")
+        until(lambda: "Ctrl-C stops everything" in self.output or self.process.poll() is not None, 240, "up is ready")
         assert self.process.poll() is None, self.output
 
     def key(self) -> str:
@@ -139,7 +139,7 @@ def test_jobs_survive_a_restart_of_the_stack(tmp_path: Path) -> None:
 def refused(home: Path, **changes: str) -> str:
     running = Up(home, **changes)
     try:
-        assert running.process.wait(60) == 1, running.output
+        assert running.process.wait(240) == 1, running.output
         left = [process for process in psutil.process_iter(["environ"]) if _belongs(process, home)]
         assert not left
         return running.output
