@@ -60,8 +60,7 @@ def test_long_polls_above_the_bound_are_answered_at_once_and_block_nobody(
             assert sorted(await asyncio.gather(*polls)) == ["cancelled"] * BOUND + ["queued"] * (CLIENTS - BOUND)
 
     asyncio.run(scenario())
-    assert '"level":"error"' not in api.output()
-    assert "Traceback" not in api.output()
+    assert "error" not in api.output().replace("gunicorn.error", "").lower()  # the name of its logger
 
 
 async def submit(session: aiohttp.ClientSession, number: int) -> str:

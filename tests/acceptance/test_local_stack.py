@@ -18,6 +18,9 @@ from deploy.local.stack import free_port
 from tests.processes import ROOT, until
 from tests.redis_server import RedisServer
 
+#: Seconds in which a worker has imported vLLM, on a slow machine.
+VLLM_START_S = 180.0
+
 
 def environment(**changes: str) -> dict[str, str]:
     ours = {
@@ -54,7 +57,7 @@ class Up:
         return self.output_file.read_text()
 
     def ready(self) -> None:
-        until(lambda: "Ctrl-C stops everything" in self.output or self.process.poll() is not None, 240, "up is ready")
+        until(lambda: "Ctrl-C stops everything" in self.output or self.process.poll() is not None, 60, "up is ready")
         assert self.process.poll() is None, self.output
 
     def key(self) -> str:
@@ -136,10 +139,10 @@ def test_jobs_survive_a_restart_of_the_stack(tmp_path: Path) -> None:
             running.close()
 
 
-def refused(home: Path, **changes: str) -> str:
+def refused(home: Path, seconds: float = 60, **changes: str) -> str:
     running = Up(home, **changes)
     try:
-        assert running.process.wait(240) == 1, running.output
+        assert running.process.wait(seconds) == 1, running.output
         left = [process for process in psutil.process_iter(["environ"]) if _belongs(process, home)]
         assert not left
         return running.output
@@ -175,7 +178,9 @@ def test_a_wrong_setting_is_said_in_a_sentence(tmp_path: Path, changes: dict[str
 
 
 def test_a_worker_that_cannot_start_ends_the_stack_with_its_reason(tmp_path: Path) -> None:
-    output = refused(tmp_path, MAX_NUM_SEQS="4", ENGINE="vllm", MODEL_NAME="models/no-such-model", HF_HUB_OFFLINE="1")
+    output = refused(
+        tmp_path, VLLM_START_S, MAX_NUM_SEQS="4", ENGINE="vllm", MODEL_NAME="models/no-such-model", HF_HUB_OFFLINE="1"
+    )
     assert "the worker did not start" in output
     assert "no-such-model" in output
     assert "Traceback" not in output

@@ -19,7 +19,7 @@ RECORDED = [rule for rule in of_rules() if rule.kind == "record"]
 
 
 def promtool(*arguments: str | Path) -> str:
-    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=400)
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
