@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from redis import Redis
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select
@@ -58,6 +59,17 @@ class Flower:
         return {uuid: task for uuid, task in tasks.items() if task["name"] == "inferq.attempt"}
 
 
+def submit(redis: Redis, settings: Settings, caller: Credential, prompt: str) -> str:
+    """Submit by script, without an API; returns the job, whose run has its name."""
+    job = new_id()
+    submission = World.submission(
+        None, job_id=job, run_id=job, engine=settings.engine_queue, request_json=json.dumps({"prompt": prompt})
+    )
+    store = JobStore(Scripts(redis), ServiceLimits(requests=100, polls=100_000))
+    assert store.submit(caller, submission).outcome == "accepted"
+    return job
+
+
 def test_attempts_are_tasks_and_nothing_secret_is_shown(own_redis_server: RedisServer, tmp_path: Path) -> None:
     settings = make_settings(
         own_redis_server.url,
@@ -80,32 +92,20 @@ def test_attempts_are_tasks_and_nothing_secret_is_shown(own_redis_server: RedisS
                 return {name: up for name, up in json.loads(flower.ask("/api/workers?status=true")[1]).items() if up}
 
             until(lambda: len(online()) == 2, 20, "a worker and a keeper are online")
-            jobs = JobStore(Scripts(redis), ServiceLimits(requests=100, polls=100_000))
-            submissions = []
-            for request in ({"prompt": PROMPT}, {"prompt": "simulate:fails"}):
-                job = new_id()
-                fields = {
-                    "job_id": job,
-                    "run_id": job,
-                    "engine": settings.engine_queue,
-                    "request_json": json.dumps(request),
-                }
-                submissions.append(World.submission(None, **fields))
-            for submission in submissions:
-                assert jobs.submit(caller, submission).outcome == "accepted"
+            jobs = [submit(redis, settings, caller, prompt) for prompt in (PROMPT, "simulate:fails")]
             until(lambda: len(flower.attempts()) == 2, 30, "both attempts are shown")
             shown = flower.attempts()
-            done, failed = (shown[f"{submission.run_id}.1"] for submission in submissions)
+            done, failed = (shown[f"{job}.1"] for job in jobs)
             assert (done["state"], failed["state"]) == ("SUCCESS", "FAILURE")
             said = re.fullmatch(
                 r"'?outcome=completed tokens=\d+ seconds=\d+\.\d{3} attempt=1 job=([^']+)'?", done["result"]
             )
             assert said
-            assert said[1] == submissions[0].job_id
+            assert said[1] == jobs[0]
             assert "outcome=failed" in failed["exception"]
 
             answer = " ".join(simulated_words(PROMPT, 0, 256))
-            task = f"/task/{submissions[0].run_id}.1"
+            task = f"/task/{jobs[0]}.1"
             pages = ["/", "/tasks", "/broker", "/api/tasks", "/api/workers?refresh=1", "/metrics", task]
             for page in pages:
                 status, text = flower.ask(page)
@@ -117,7 +117,7 @@ def test_attempts_are_tasks_and_nothing_secret_is_shown(own_redis_server: RedisS
             (worker,) = [name for name in online() if name.startswith("app")]
             refused = flower.ask(f"/api/worker/shutdown/{worker}", method="POST")
             assert refused[0] in (403, 405), refused
-            assert flower.ask(f"/api/task/revoke/{submissions[0].run_id}.1", method="POST")[0] in (403, 405)
+            assert flower.ask(f"/api/task/revoke/{jobs[0]}.1", method="POST")[0] in (403, 405)
             command = " ".join(psutil.Process(flower.process.pid).cmdline())
             assert PASSWORD not in command
 
@@ -147,18 +147,8 @@ def test_a_person_sees_attempts_and_workers_and_nothing_secret(own_redis_server:
             running.keeper()
             worker = running.worker()
             until(lambda: "engine_ready" in worker.output(), 60, "the worker is ready")
-            jobs = JobStore(Scripts(redis), ServiceLimits(requests=100, polls=100_000))
             prompts = [f"{PROMPT} {number}" for number in range(12)] + ["simulate:fails"]
-            for prompt in prompts:
-                job = new_id()
-                submission = World.submission(
-                    None,
-                    job_id=job,
-                    run_id=job,
-                    engine=settings.engine_queue,
-                    request_json=json.dumps({"prompt": prompt}),
-                )
-                assert jobs.submit(caller, submission).outcome == "accepted"
+            jobs = [submit(redis, settings, caller, prompt) for prompt in prompts]
             until(lambda: len(flower.attempts()) == len(prompts), 30, "all attempts are shown")
             with browser(tmp_path, width=1500, height=800) as window:
                 address = f"127.0.0.1:{settings.flower_port}/flower"
@@ -177,7 +167,7 @@ def test_a_person_sees_attempts_and_workers_and_nothing_secret(own_redis_server:
                 shown.append(_text(window))
                 assert window.save_screenshot(str(tmp_path / "flower-workers.png"))
                 answers = [" ".join(simulated_words(prompt, 0, 256)) for prompt in prompts]
-                for page in ("/broker", f"/task/{submission.run_id}.1", f"/worker/{worker_name(flower)}"):
+                for page in ("/broker", f"/task/{jobs[-1]}.1", f"/worker/{worker_name(flower)}"):
                     window.get(f"http://{address}{page}")
                     until(lambda: len(_text(window)) > 100, 30, page)
                     shown.append(_text(window) + window.page_source)

@@ -1,7 +1,6 @@
 """Logs and traces of real processes: one request can be followed by its id, and every line is JSON."""
 
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,22 +8,21 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from deploy.local.stack import free_port
+from deploy.local.stack import free_port, status
 from inferq.credentials import KeyRing
 from inferq.settings import Settings
 from inferq.webhook_secrets import new_secret
 from tests.conftest import make_settings
-from tests.processes import ROOT, Process, stack, until
+from tests.processes import Process, stack, until
 from tests.receiver import Received, receiving
 from tests.redis_server import RedisServer
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PROMPT = "a prompt that nobody else may read"
-API = [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "api" / "gunicorn_conf.py"), "api.wsgi:app"]
 
 
 class Collector:
@@ -54,21 +52,10 @@ class Collector:
 def running(settings: Settings, directory: Path) -> Iterator[tuple[Process, Process, Process]]:
     """API, worker and keeper, ready."""
     with stack(settings, directory) as started:
-        api = Process("api", API, settings, directory / "api.log")
-        try:
-            worker, keeper = started.worker(), started.keeper()
-            until(lambda: "engine_ready" in worker.output(), 60, "the worker is ready")
-            until(lambda: _answers(settings), 30, "the API answers")
-            yield api, worker, keeper
-        finally:
-            api.close()
-
-
-def _answers(settings: Settings) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{settings.api_port}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
+        api, worker, keeper = started.api(), started.worker(), started.keeper()
+        until(lambda: "engine_ready" in worker.output(), 60, "the worker is ready")
+        until(lambda: status("127.0.0.1", settings.api_port, "/readyz") == 200, 30, "the API answers")
+        yield api, worker, keeper
 
 
 def lines(process: Process) -> list[dict[str, Any]]:
@@ -94,7 +81,7 @@ def test_a_request_is_followed_through_all_processes(
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{endpoint.port}")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
         with running(settings, tmp_path) as (api, worker, keeper):
-            answer = httpx.post(
+            answer = httpx2.post(
                 f"http://127.0.0.1:{settings.api_port}/v1/jobs",
                 json={"prompt": PROMPT, "webhook": {"url": receiver.url}},
                 headers={
@@ -144,6 +131,7 @@ def test_a_request_is_followed_through_all_processes(
     assert request["seconds"] > attempt["seconds"] > 0
     for process in (api, worker, keeper):
         assert not [one for one in (PROMPT, text, "0123456789abcdef", receiver.url) if one in process.output()]
+    assert not [line for line in lines(api) if line.get("route") == "/readyz" and line["status"] == 200], "a probe"
     assert {"gunicorn.error"} <= {line.get("logger") for line in lines(api)}
     assert [line for line in lines(worker) if str(line.get("logger", "")).startswith("celery")]
 
@@ -154,25 +142,16 @@ def test_level_and_form_are_settings(own_redis_server: RedisServer, tmp_path: Pa
     )
     with own_redis_server.client() as redis:
         key = KeyRing(redis).create("acme")
-    api = Process("api", API, settings, tmp_path / "api.log")
-    try:
-        until(lambda: _alive(settings), 30, "the API answers")
+    with stack(settings, tmp_path) as started:
+        api = started.api()
+        until(lambda: status("127.0.0.1", settings.api_port, "/health") == 200, 30, "the API answers")
         url = f"http://127.0.0.1:{settings.api_port}/v1/jobs"
-        assert httpx.post(url, json={"prompt": PROMPT}, headers={"X-API-Key": key}).status_code == 202
+        assert httpx2.post(url, json={"prompt": PROMPT}, headers={"X-API-Key": key}).status_code == 202
         own_redis_server.close()
-        assert httpx.post(url, json={"prompt": PROMPT}, headers={"X-API-Key": key}, timeout=30).status_code == 503
+        assert httpx2.post(url, json={"prompt": PROMPT}, headers={"X-API-Key": key}, timeout=30).status_code == 503
         until(lambda: "store-unavailable" in api.output(), 10, "the failure is told")
-    finally:
-        api.close()
     told = [line for line in api.output().splitlines() if " request " in line]
     assert len(told) == 1, "only what failed by our fault is a warning"
     assert "status" in told[0]
     assert "503" in told[0]
     assert not told[0].startswith("{")
-
-
-def _alive(settings: Settings) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{settings.api_port}/health").status_code == 200
-    except httpx.TransportError:
-        return False

@@ -7,6 +7,9 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from inferq.keys import key
+from inferq.operations import Operations
+from inferq.run_store import RunStore
+from inferq.scripts import Scripts
 from inferq.settings import Settings
 from tests.conftest import OpenClient
 from tests.hand_worker import HandWorker, problem, submit
@@ -84,3 +87,26 @@ def test_a_model_without_a_worker_waits_or_is_refused(
     patient = open_client(several, api_key)
     queued = submit(patient, model="large")
     assert queued["queue"] == {"position": 1, "eta_s": None}, "nobody can say"
+
+
+def test_models_are_listed_with_whether_they_are_ready(client: FlaskClient, redis: Redis, several: Settings) -> None:
+    def states() -> dict[str, str]:
+        return {model["id"]: model["state"] for model in client.get("/v1/models").json["data"]}
+
+    assert states() == {"small": "unavailable", "large": "unavailable", "legal": "unavailable"}
+    small = worker_of(redis, several, "small")
+    small.store.heartbeat([], {"state": "ready", "slots": "4", "running": "0"})
+    RunStore(Scripts(redis), engine="large", worker="other", lease_ms=9000).heartbeat(
+        [], {"state": "warming", "slots": "4", "running": "0"}
+    )
+    assert states() == {"small": "ready", "large": "warming", "legal": "ready"}
+    Operations(Scripts(redis)).pause("small", paused=True)
+    assert states()["legal"] == "paused"
+    submit(client, model="legal")
+    said = {model["id"]: model for model in client.get("/v1/models").json["data"]}
+    assert said["legal"]["base"] == "small"
+    assert [(one["base"], one["default"], one["depth"]) for one in said.values()] == [
+        (None, True, 1),
+        (None, False, 0),
+        ("small", False, 1),
+    ]
