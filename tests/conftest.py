@@ -31,7 +31,7 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("default")
 
 
-#: Files that take longest, mostly by waiting. They come first, beside each other, so that none of them is the last to run.
+#: Files that take longest, mostly by waiting. They come first, beside each other: none of them is the last to run.
 LONGEST: Final = (
     "test_vllm_worker.py",
     "test_chaos_smoke.py",
