@@ -88,8 +88,8 @@ class Service:
 
 
 def vllm_settings(url: str, **changes: Any) -> Settings:
-    values = {"max_model_len": 1024, "max_num_seqs": 16, "cpu_kv_cache_gib": 0.25, "lease": 2.0, "drain_grace": 1.0}
-    return make_settings(url, **(values | {"engine": "vllm"} | changes))
+    values = {"engine": "vllm", "max_model_len": 1024, "max_num_seqs": 16, "cpu_kv_cache_gib": 0.25}
+    return make_settings(url, lease=2.0, drain_grace=1.0, rate_limit=10_000, **(values | changes))
 
 
 @pytest.fixture(scope="module")
