@@ -2,7 +2,7 @@
 
 from typing import Any, cast
 
-from workers.progress import Progress
+from workers.progress import Progress, Pulse
 
 
 class Written:
@@ -32,3 +32,14 @@ def test_only_an_engine_with_runs_and_no_new_tokens_is_stalled() -> None:
     assert not after(10, a=1, b=0)
     assert after(0.1, a=1, b=0)
     assert not after(0, b=0), "one has ended"
+
+
+def test_a_loop_is_stuck_when_it_has_not_come_round_for_the_limit() -> None:
+    now = [0.0]
+    pulse = Pulse(60.0, clock=lambda: now[0])
+    now[0] = 60.0
+    assert pulse.felt, "it has only begun"
+    now[0] = 60.1
+    assert not pulse.felt
+    pulse.beat()
+    assert pulse.felt
