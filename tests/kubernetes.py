@@ -35,7 +35,7 @@ def built(path: Path) -> tuple[Document, ...]:
     done = subprocess.run([kubectl(), "kustomize", str(path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, "kustomize warns of what it will not take any more"
-    return tuple(yaml.safe_load_all(done.stdout))
+    return tuple(yaml.load_all(done.stdout, yaml.CSafeLoader))  # libyaml's: ten times as fast, with large dashboards
 
 
 @cache

@@ -32,11 +32,12 @@ def complaints(document: dict[str, Any]) -> Iterator[str]:
 def _validator(version: str, api: str, kind: str) -> Draft202012Validator:
     definitions = _read(version, "_definitions")
     registry: Registry[Any] = Registry().with_resource(definitions["$id"], Resource.from_contents(definitions))
-    if "." not in api.partition("/")[0] or api.partition("/")[0].endswith(".k8s.io"):
-        # "networking.k8s.io/v1" is called "networking-v1" there.
-        schema = _read(version, f"{kind.lower()}-{re.sub(r'(\..*)?/', '-', api)}")
-    else:
+    group = api.partition("/")[0]
+    if "." in group and not group.endswith(".k8s.io"):
         schema = _custom(api, kind, definitions["$id"])
+    else:
+        named = re.sub(r"(\..*)?/", "-", api)  # networking.k8s.io/v1 is called networking-v1 there
+        schema = _read(version, f"{kind.lower()}-{named}")
     return Draft202012Validator(schema, registry=registry)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
+from redis.retry import Retry
 
 from api.operations import OPERATIONS
 from deploy.kubernetes.rules import RULES, replaced, written
@@ -44,6 +46,8 @@ PODS = [(name, component) for name in OVERLAYS for component in COMPONENTS]
 FOREIGN = {"HF_TOKEN"}
 #: Seconds that a worker needs to end after its grace (docs/operations.md).
 DRAIN_MARGIN_S = 15
+#: The test waits by itself.
+ONCE = Retry(NoBackoff(), 0)
 
 
 def own_container(name: str, component: str) -> Document:
@@ -306,7 +310,7 @@ def test_redis_keeps_or_evicts_and_wants_the_password(component: str, policy: st
     env = {"REDIS_PASSWORD": "a-password", "PATH": "/usr/bin:/bin"}
     process = subprocess.Popen([*container["command"], local], env=env, stdout=subprocess.DEVNULL)
     try:
-        with Redis(port=port, password="a-password", decode_responses=True) as redis:
+        with Redis(port=port, password="a-password", decode_responses=True, retry=ONCE) as redis:
             until(lambda: answers(redis), 10, "Redis answers who knows the password")
             said: Any = redis.config_get("*")
             assert said["maxmemory-policy"] == policy
@@ -319,7 +323,7 @@ def test_redis_keeps_or_evicts_and_wants_the_password(component: str, policy: st
             "and it is Redis itself that is stopped"
         )
         assert "redis-server" in Path(f"/proc/{process.pid}/cmdline").read_text()
-        with Redis(port=port) as stranger, pytest.raises(AuthenticationError):
+        with Redis(port=port, retry=ONCE) as stranger, pytest.raises(AuthenticationError):
             stranger.ping()
     finally:
         process.kill()

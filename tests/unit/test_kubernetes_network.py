@@ -76,10 +76,8 @@ def _is(said: dict[str, Any], peer: Peer) -> bool:
         return address in within[0] and not any(address in one for one in within[1:])
     if peer.address:
         return False
-    if "namespaceSelector" in said:
-        there = selects(said["namespaceSelector"], dict(peer.namespace))
-    else:
-        there = peer.ours
+    # Without a selector of namespaces the policy's own is meant.
+    there = selects(said["namespaceSelector"], dict(peer.namespace)) if "namespaceSelector" in said else peer.ours
     return there and selects(said.get("podSelector", {}), dict(peer.labels))
 
 
