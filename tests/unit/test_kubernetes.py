@@ -1,8 +1,10 @@
 """deploy/kubernetes: right by the API's schemas, and each name in it is one that the repository knows."""
 
 import json
+import os
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tests.kubernetes import (
     OVERLAYS,
     STAGES,
     Document,
+    built,
     containers,
     of_kind,
     overlay,
@@ -68,6 +71,25 @@ def test_names_are_said_once_and_all_is_in_one_namespace() -> None:
         assert {one["metadata"].get("namespace") for one in overlay(name) if one["kind"] != "Namespace"} == {"inferq"}
         for one in overlay(name):
             assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "inferq"
+
+
+def test_the_overlay_in_the_documentation_does_what_it_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    (said,) = re.findall(r"^    apiVersion: kustomize(?:.*\n)+?(?=\n)", page, re.MULTILINE)
+    place = os.path.relpath(DIRECTORY / "overlays" / "gpu-t4", tmp_path.resolve())
+    text = re.sub(r"github\.com/\S+?overlays/gpu-t4\?ref=TAG", place, textwrap.dedent(said))
+    assert place in text
+    (tmp_path / "kustomization.yaml").write_text(text)
+    documents = built(tmp_path)
+    assert settings(documents) == settings(overlay("gpu-t4")) | {"RATE_LIMIT": "600"}
+    for component, pod in pods(documents).items():
+        for container in pod["spec"]["containers"]:
+            ours = component in OURS and container["name"] != "proxy"
+            assert container["image"].startswith("registry.example.com/inferq-" if ours else "docker.io/")
+    for one in of_kind(documents, "PodMonitor", "PrometheusRule").values():
+        assert one["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    for directory in re.findall(r"`((?:base|overlays|components)/[\w./-]*)`", page):
+        assert (DIRECTORY / directory).exists(), directory
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
