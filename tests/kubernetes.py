@@ -1,6 +1,7 @@
 """What kustomize makes of deploy/kubernetes, read as far as tests ask."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from api.operations import OPERATIONS
 from tests.dockerfiles import IMAGES, Stage
 from tests.processes import ROOT
 
@@ -17,7 +19,8 @@ DIRECTORY = ROOT / "deploy" / "kubernetes"
 OVERLAYS = ("cpu", "gpu-t4", "keda")
 #: The components that are ours: which image's stage each runs, by overlay where they differ.
 STAGES = {"api": "api", "keeper": "keeper", "flower": "keeper"}
-COMPONENTS = (*STAGES, "worker", "redis", "redis-cache")
+OURS = (*STAGES, "worker")
+COMPONENTS = (*OURS, "redis", "redis-cache")
 
 Document = dict[str, Any]
 
@@ -104,3 +107,18 @@ def selects(selector: Document, labels: dict[str, str]) -> bool:
     equal = all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items())
     asked = {"In": lambda one: labels.get(one["key"]) in one["values"]}
     return equal and all(asked[one["operator"]](one) for one in selector.get("matchExpressions", []))
+
+
+def own_container(name: str, component: str) -> Document:
+    return containers(pods(overlay(name))[component])[component if component in OURS else "redis"]
+
+
+def paths(component: str) -> set[str]:
+    """What a probe may ask of a component."""
+    if component == "api":
+        return {route.partition(" ")[2] for route in OPERATIONS if route.startswith("GET ")}
+    if component == "flower":
+        prefix = re.search(r'^url_prefix: Final = "(\w+)"', (ROOT / "deploy/flowerconfig.py").read_text(), re.MULTILINE)
+        assert prefix
+        return {f"/{prefix[1]}/healthcheck", f"/{prefix[1]}/metrics"}
+    return set(re.findall(r'case "(/\w+)"', (ROOT / "workers" / "exposition.py").read_text()))

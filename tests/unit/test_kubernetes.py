@@ -1,6 +1,5 @@
 """deploy/kubernetes: right by the API's schemas, and each name in it is one that the repository knows."""
 
-import json
 import os
 import re
 import subprocess
@@ -15,20 +14,20 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 from redis.retry import Retry
 
-from api.operations import OPERATIONS
-from deploy.kubernetes.rules import RULES, replaced, written
 from deploy.local.stack import free_port
 from inferq.settings import Settings, load_settings
 from tests.kubernetes import (
     COMPONENTS,
     DIRECTORY,
+    OURS,
     OVERLAYS,
-    STAGES,
     Document,
     built,
     containers,
     of_kind,
     overlay,
+    own_container,
+    paths,
     pods,
     printed_secret,
     secret_files,
@@ -42,7 +41,6 @@ from tests.kubernetes_schemas import complaints
 from tests.processes import ROOT, until
 from tests.redis_server import binaries
 
-OURS = (*STAGES, "worker")
 #: Of everybody's pods, by overlay and component.
 PODS = [(name, component) for name in OVERLAYS for component in COMPONENTS]
 #: What containers are told that is no setting of inferq.
@@ -51,10 +49,6 @@ FOREIGN = {"HF_TOKEN"}
 DRAIN_MARGIN_S = 15
 #: The test waits by itself.
 ONCE = Retry(NoBackoff(), 0)
-
-
-def own_container(name: str, component: str) -> Document:
-    return containers(pods(overlay(name))[component])[component if component in OURS else "redis"]
 
 
 @pytest.mark.parametrize("name", [*OVERLAYS, "hpa"])
@@ -155,17 +149,6 @@ def test_versions_of_others_are_pinned_and_those_of_compose() -> None:
                 assert re.fullmatch(r"docker\.io/\S+:\d+\.\d+\.\d+-alpine", container["image"])
             if component in compose and component not in OURS:
                 assert container["image"] == compose[component]["image"]
-
-
-def paths(component: str) -> set[str]:
-    """What a probe may ask of a component."""
-    if component == "api":
-        return {route.partition(" ")[2] for route in OPERATIONS if route.startswith("GET ")}
-    if component == "flower":
-        prefix = re.search(r'^url_prefix: Final = "(\w+)"', (ROOT / "deploy/flowerconfig.py").read_text(), re.MULTILINE)
-        assert prefix
-        return {f"/{prefix[1]}/healthcheck", f"/{prefix[1]}/metrics"}
-    return set(re.findall(r'case "(/\w+)"', (ROOT / "workers" / "exposition.py").read_text()))
 
 
 @pytest.mark.parametrize("component", OURS)
@@ -357,62 +340,3 @@ def answers(redis: Redis) -> bool:
         return bool(redis.ping())
     except RedisError:
         return False
-
-
-def test_flower_lets_nobody_past_its_proxy_but_prometheus() -> None:
-    config = (DIRECTORY / "base" / "nginx.conf").read_text()
-    pod = pods(overlay("gpu-t4"))["flower"]
-    proxy, flower = containers(pod)["proxy"], containers(pod)["flower"]
-    (mapped,) = [one["configMap"]["name"] for one in pod["spec"]["volumes"] if "configMap" in one]
-    assert of_kind(overlay("gpu-t4"), "ConfigMap")[mapped]["data"] == {"nginx.conf": config}
-    assert f"listen {proxy['ports'][0]['containerPort']};" in config
-    assert f"proxy_pass http://127.0.0.1:{flower['ports'][0]['containerPort']};" in config
-    (closed,) = re.findall(r"location ~ (\S+) \{ return 404; \}", config)
-    for path in paths("flower"):
-        assert re.search(closed, path)
-    assert not re.search(closed, "/flower/tasks")
-    (service,) = [
-        one for one in of_kind(overlay("gpu-t4"), "Service").values() if one["metadata"]["name"] == "inferq-flower"
-    ]
-    assert [port["targetPort"] for port in service["spec"]["ports"]] == [proxy["ports"][0]["name"]]
-
-
-def test_what_is_made_from_the_repository_is_current() -> None:
-    for path, text in written().items():
-        assert path.read_text() == text, "python -m deploy.kubernetes"
-    groups = yaml.safe_load(RULES.read_text())["groups"]
-    (rule,) = of_kind(overlay("gpu-t4"), "PrometheusRule").values()
-    assert rule["spec"]["groups"] == groups
-    with pytest.raises(ValueError, match="Nobody"):
-        replaced(groups, [{"name": "inferq-queue", "rules": [{"alert": "Nobody"}]}])
-
-
-def test_what_is_scraped_has_the_names_that_rules_know() -> None:
-    documents = overlay("gpu-t4")
-    config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
-    known = {job["job_name"]: job for job in config["scrape_configs"] if job["job_name"] != "prometheus"}
-    found = {}
-    for monitor in of_kind(documents, "PodMonitor").values():
-        (component,) = [one for one, pod in pods(documents).items()
-                        if selects(monitor["spec"]["selector"], pod["metadata"]["labels"])]  # fmt: skip
-        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-        ports = {port["name"]: port["containerPort"] for port in own_container("gpu-t4", component)["ports"]}
-        assert endpoint["path"] in paths(component)
-        assert endpoint["port"] in ports
-        assert endpoint["interval"] == config["global"]["scrape_interval"]
-        (named,) = [one["replacement"] for one in endpoint["relabelings"] if one["targetLabel"] == "job"]
-        found[named] = endpoint
-        assert ("authorization" in endpoint) == ("authorization" in known[named])
-        assert endpoint["path"] == known[named].get("metrics_path", "/metrics")
-    assert set(found) == set(known)
-
-
-def test_every_dashboard_is_there_and_small_enough_to_apply() -> None:
-    boards = {path.name: path.read_text() for path in (ROOT / "grafana" / "dashboards").glob("*.json")}
-    found: dict[str, str] = {}
-    for one in of_kind(overlay("gpu-t4"), "ConfigMap").values():
-        if one["metadata"]["labels"].get("grafana_dashboard") == "1":
-            found |= one["data"]
-            # What `kubectl apply` writes into an annotation, which may have 256 KiB.
-            assert len(json.dumps(one)) < 200_000
-    assert found == boards
