@@ -2,7 +2,8 @@
 
 import sys
 
-from deploy.kubernetes.rules import ROOT, written
+from deploy.kubernetes.rules import written
+from deploy.local.child import ROOT
 
 
 def main() -> int:
