@@ -29,7 +29,7 @@ up: $(STACK) ## Run everything on this machine until Ctrl-C
 
 test: $(VENV)/dev $(VENV)/cpu $(VENV)/system ## Run the whole test suite
 	@# Files in two processes: most tests wait for the processes they have started.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev ## Check style, types and the direction of imports
 	@$(BIN)/ruff format --check --quiet .
