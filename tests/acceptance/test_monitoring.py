@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import yaml
 from redis import Redis
 
 from bench.processes import children
@@ -21,6 +22,7 @@ from grafana.expressions import EVERYTHING, of_dashboards, of_rules
 from inferq.keys import CELERY_PREFIX
 from showcase.load import PLANTED, perform
 from showcase.stack import Showcase, logs
+from tests.processes import ROOT
 from tests.prometheus_server import PrometheusServer, needs_prometheus
 
 pytestmark = [
@@ -74,6 +76,16 @@ def test_every_panel_and_annotation_has_data(seen: Seen) -> None:
 
 def _is_absent(expr: str) -> bool:
     return "inferq_gpu_" in expr or "inferq_build_info" in expr
+
+
+def test_what_keda_asks_has_a_value(seen: Seen) -> None:
+    documents = yaml.safe_load_all((ROOT / "deploy/kubernetes/overlays/keda/scaled-object.yaml").read_text())
+    triggers = next(documents)["spec"]["triggers"]
+    (query,) = [one["metadata"]["query"] for one in triggers if one["type"] == "prometheus"]
+    known = re.sub(r'model="[^"]+"', f'model="{seen.showcase.real.engine_queue}"', query)
+    for expr in (known, *re.split(r"\bor\b", known)):
+        (found,) = seen.prometheus.value(expr)
+        assert found["metric"] == {}, "one value, as KEDA wants it"
 
 
 def test_every_rule_is_healthy_and_every_recorded_series_has_values(seen: Seen) -> None:
