@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from deploy.memory import preset, reference
+
 pytestmark = [
     pytest.mark.vllm,
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
@@ -41,6 +43,7 @@ class Recital:
     quantization: str | None
     raw: dict[str, tuple[str, str]]
     chat: dict[str, tuple[str, str]]
+    reference: dict[str, Any]
 
 
 def known_answers() -> dict[str, str]:
@@ -57,7 +60,7 @@ def recite(checkpoint: str, dtype: str, folder: Path) -> Recital:
     asked.write_text(json.dumps(prompts), encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, str(RECITE), str(MODELS / checkpoint), str(asked), str(answered), dtype],
-        env={**os.environ, **ENGINE_ENVIRONMENT},
+        env={**os.environ, **ENGINE_ENVIRONMENT, "PYTHONPATH": str(MODELS.parent)},
         start_new_session=True,
     )
     try:
@@ -72,7 +75,7 @@ def recite(checkpoint: str, dtype: str, folder: Path) -> Recital:
         {prompt: (text, reason) for prompt, (text, reason) in zip(prompts, found[form], strict=True)}
         for form in ("raw", "chat")
     )
-    return Recital(found["quantization"], raw, chat)
+    return Recital(found["quantization"], raw, chat, found["reference"])
 
 
 def group_lives(group: int) -> bool:
@@ -98,3 +101,21 @@ def test_recites_every_known_sentence(checkpoint: str, dtype: str, tmp_path: Pat
     assert ("awq" in (recital.quantization or "")) == checkpoint.endswith("awq")
     assert recital.raw == expected
     assert recital.chat == expected
+    assert recital.reference == what_the_preset_means()
+
+
+def what_the_preset_means() -> dict[str, Any]:
+    """What vLLM should make of the reference's preset; asked here because its import is dear."""
+    settings, shape = preset(), reference()
+    return {
+        "dtype": "torch.float16",
+        "quantization": "awq",
+        "length": int(settings["MAX_MODEL_LEN"]),
+        "sequences": int(settings["MAX_NUM_SEQS"]),
+        "tokens a step": 2048,  # docs/t4.md reckons with it
+        "share of memory": float(settings["GPU_MEMORY_UTIL"]),
+        "layers": shape.layers,
+        "heads of the cache": shape.kv_heads,
+        "head": shape.head_dim,
+        "parsed alike": True,
+    }

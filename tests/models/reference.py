@@ -1,0 +1,61 @@
+"""What vLLM makes of the reference's preset (deploy/presets/t4.env), by its own parser and configuration.
+
+On its build for CPUs, which resolves a model's format, lengths and scheduling as the one for GPUs does, and knows
+nothing of a card. Called by recite.py: importing vLLM takes longer than all of this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from deploy.memory import PRESET, REFERENCE
+from inferq.settings import Settings
+from workers import vllm_engine
+
+
+class _OnGpu:
+    """The platform as a GPU worker sees it."""
+
+    @staticmethod
+    def is_cuda() -> bool:
+        return True
+
+
+def resolved() -> dict[str, Any]:
+    """Return what an engine on a T4 would be started with. The model's directory holds its configuration alone."""
+    for name in Settings.model_fields:
+        os.environ.pop(name.upper(), None)
+    vllm_engine.current_platform = _OnGpu()
+    settings = Settings(_env_file=PRESET).model_copy(update={"model_name": str(REFERENCE.parent)})
+    options = vllm_engine.engine_options(settings)
+    config = AsyncEngineArgs(**options, skip_tokenizer_init=True).create_engine_config()
+    model = config.model_config
+    return {
+        "dtype": str(model.dtype),
+        "quantization": model.quantization,
+        "length": model.max_model_len,
+        "sequences": config.scheduler_config.max_num_seqs,
+        "tokens a step": config.scheduler_config.max_num_batched_tokens,
+        "share of memory": config.cache_config.gpu_memory_utilization,
+        "layers": model.hf_config.num_hidden_layers,
+        "heads of the cache": model.get_total_num_kv_heads(),
+        "head": model.get_head_size(),
+        "parsed alike": _parsed(options),
+    }
+
+
+def _parsed(options: dict[str, Any]) -> bool:
+    """Whether vLLM's command line takes all of them, and understands the same."""
+    words: list[str] = []
+    for name, value in options.items():
+        flag = "--" + name.replace("_", "-")
+        written = json.dumps(value) if isinstance(value, dict) else str(value)
+        words += [flag] if value is True else [flag, written]
+    parsed = AsyncEngineArgs.from_cli_args(AsyncEngineArgs.add_cli_args(FlexibleArgumentParser()).parse_args(words))
+    asked = AsyncEngineArgs(**options)
+    return all(getattr(parsed, name) == getattr(asked, name) for name in options)
