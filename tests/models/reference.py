@@ -45,17 +45,22 @@ def resolved() -> dict[str, Any]:
         "layers": model.hf_config.num_hidden_layers,
         "heads of the cache": model.get_total_num_kv_heads(),
         "head": model.get_head_size(),
-        "parsed alike": _parsed(options),
+        "misread": _misread(options),
     }
 
 
-def _parsed(options: dict[str, Any]) -> bool:
-    """Whether vLLM's command line takes all of them, and understands the same."""
+def _misread(options: dict[str, Any]) -> list[str]:
+    """Return which of them vLLM's own command line understands otherwise; it refuses what it does not know."""
     words: list[str] = []
     for name, value in options.items():
         flag = "--" + name.replace("_", "-")
         written = json.dumps(value) if isinstance(value, dict) else str(value)
         words += [flag] if value is True else [flag, written]
     parsed = AsyncEngineArgs.from_cli_args(AsyncEngineArgs.add_cli_args(FlexibleArgumentParser()).parse_args(words))
-    asked = AsyncEngineArgs(**options)
-    return all(getattr(parsed, name) == getattr(asked, name) for name in options)
+    return [name for name, value in options.items() if not _means(getattr(parsed, name), value)]
+
+
+def _means(parsed: Any, value: Any) -> bool:
+    if isinstance(value, dict):  # a configuration of its own, as the command line reads it
+        return all((parsed[key] if isinstance(parsed, dict) else getattr(parsed, key)) == value[key] for key in value)
+    return bool(parsed == value)

@@ -117,5 +117,5 @@ def what_the_preset_means() -> dict[str, Any]:
         "layers": shape.layers,
         "heads of the cache": shape.kv_heads,
         "head": shape.head_dim,
-        "parsed alike": True,
+        "misread": [],
     }
