@@ -4,18 +4,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from deploy.memory import preset
 from tests.notebook import cells
 from tests.processes import ROOT
 
 NOTEBOOK = ROOT / "examples" / "inferq_on_colab.ipynb"
 #: Where each code cell is that is tried alone.
-CHANGE, GPU = 0, 1
+CHANGE, GPU, INSTALL, START = 0, 1, 2, 4
 
 
 def notebook() -> dict[str, Any]:
@@ -77,6 +79,42 @@ def test_it_says_whether_the_gpu_will_do(
     assert f"This run: {mode}" in output
     if "driver" in said:
         assert "gpu-cuda12" in output, "what can be done is said"
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [
+        ("gpu", ["-r requirements.txt"]),
+        ("gpu-cuda12", ["vllm=={vllm}+cu129", "https://wheels.vllm.ai/{vllm}/cu129", "nvidia-ml-py=={nvidia-ml-py}"]),
+        ("cpu", [".venv-notebook-cpu/local .venv-notebook-cpu/cpu"]),
+        ("simulated", [".venv-notebook-simulated/local"]),
+    ],
+)
+def test_each_mode_installs_what_it_needs(mode: str, wanted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def record(command: Sequence[object], **_: object) -> subprocess.CompletedProcess[str]:
+        said.append(" ".join(map(str, command)))
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", record)
+    monkeypatch.chdir(NOTEBOOK.parent)
+    monkeypatch.delenv("INFERQ_PYTHON", raising=False)
+    namespace: dict[str, Any] = {"MODE": mode, "REPOSITORY": "", "os": os, "subprocess": subprocess}
+    exec(cells(NOTEBOOK)[INSTALL], namespace)
+    pins = namespace["pinned"]("requirements.txt")
+    assert set(pins) == {"vllm", "uvloop", "nvidia-ml-py"}
+    assert said[0].endswith(f"-m venv --without-pip {ROOT}/.venv-notebook-{mode}")
+    for part in wanted:
+        assert part.format(**pins) in "\n".join(said)
+    assert ("/cpu" in "\n".join(said)) == (mode == "cpu")
+
+
+def test_on_a_gpu_the_preset_is_used(tmp_path: Path) -> None:
+    definitions = cells(NOTEBOOK)[START].split("URL, KEY = ")[0]
+    namespace: dict[str, Any] = {"MODE": "gpu", "INFERQ": ROOT, "HOME": tmp_path, "os": os, "Path": Path}
+    exec("import subprocess\n" + definitions, namespace)
+    assert preset().items() <= namespace["settings"]().items()
 
 
 def test_all_cells_run_and_nothing_is_left(tmp_path: Path) -> None:
