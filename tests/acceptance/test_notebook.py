@@ -119,7 +119,12 @@ def test_on_a_gpu_the_preset_is_used(tmp_path: Path) -> None:
 
 def test_all_cells_run_and_nothing_is_left(tmp_path: Path) -> None:
     figures = tmp_path / "figures"
-    ours = {"INFERQ_MODE": "simulated", "INFERQ_PYTHON": sys.executable, "SIMULATED_STEP": "0.002"}
+    ours = {
+        "INFERQ_MODE": "simulated",
+        "INFERQ_PYTHON": sys.executable,
+        "SIMULATED_STEP": "0.001",
+        "INFERQ_BURST": "20",
+    }
     clean = {name: value for name, value in os.environ.items() if name not in ("INFERQ_URL", "INFERQ_API_KEY")}
     done = subprocess.run(
         [sys.executable, "-m", "tests.notebook", str(NOTEBOOK), "--figures", str(figures)],
@@ -130,7 +135,7 @@ def test_all_cells_run_and_nothing_is_left(tmp_path: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for said in ("worker   ready after", "miss       hit", "50 completed in", "Nothing runs any more."):
+    for said in ("worker   ready after", "miss       hit", "20 completed in", "Nothing runs any more."):
         assert said in done.stdout
     assert [path.name for path in sorted(figures.iterdir())] == ["figure-1.png", "figure-2.png"]
     assert not list(tmp_path.glob("inferq-notebook-*"))
