@@ -27,6 +27,7 @@ from bench import (
 )
 from bench.machine import describe_machine
 from bench.processes import Children, children
+from bench.stack import engine_settings
 from deploy.local.child import ROOT
 
 app = typer.Typer(add_completion=False)
@@ -44,6 +45,8 @@ USUAL = (
     "metrics",
     "streaming",
 )
+#: What answers where the engine itself is not what is measured.
+ENGINES = ("vllm", "simulated")
 Rounds = Annotated[int, typer.Option(min=1, help="Counted rounds; one more warms up.")]
 
 
@@ -60,9 +63,13 @@ def main(
     deepest: Annotated[int, typer.Option(min=100, help="Jobs waiting, at most.")] = scale.DEPTHS[-1],
     burst: Annotated[int, typer.Option(min=100, help="Requests of the spike.")] = spike.BURST,
     seconds: Annotated[float, typer.Option(min=1, help="Seconds of fairness's phases and of the overload.")] = 60.0,
+    engine: Annotated[str, typer.Option(help="vllm, or simulated: then figures say nothing of an engine.")] = "vllm",
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / "bench-results",
 ) -> None:
     """Measure inferq beside others in one run and say on which machine."""
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"--engine is {' or '.join(ENGINES)}, not {engine}")
+    behind = engine_settings(engine)
     found: dict[str, Any] = {"machine": describe_machine(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
     tables.console.print(" · ".join(f"{name} {value}" for name, value in found["machine"].items()))
     out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +81,7 @@ def main(
         return [asdict(row) for row in rows]
 
     def measure_throughput(started: Children) -> Any:
-        rows = throughput.measure_throughput(started, rounds, clients or [1, 16, 64], only or [])
+        rows = throughput.measure_throughput(started, rounds, clients or [1, 16, 64], only or [], behind)
         tables.print_throughput(rows)
         return [asdict(row) for row in rows]
 
@@ -84,7 +91,7 @@ def main(
         return [asdict(row) for row in rows]
 
     def measure_spike(started: Children) -> Any:
-        rows = spike.measure_spike(started, burst, only or [])
+        rows = spike.measure_spike(started, burst, only or [], behind)
         tables.print_spike(rows)
         return [asdict(row) for row in rows]
 
@@ -104,7 +111,7 @@ def main(
         return {"timing": asdict(timing), "rows": [asdict(row) for row in rows]}
 
     def measure_webhooks(started: Children) -> Any:
-        timing, rows = webhooks.measure_webhooks(started, rounds, seconds, (clients or [webhooks.CLIENTS])[0])
+        timing, rows = webhooks.measure_webhooks(started, rounds, seconds, (clients or [webhooks.CLIENTS])[0], behind)
         tables.print_webhooks(timing, rows)
         return {"timing": asdict(timing), "throughput": [asdict(row) for row in rows]}
 
@@ -114,7 +121,7 @@ def main(
         return {"cost": asdict(cost), "scrapes": [asdict(one) for one in scrapes]}
 
     def measure_streaming(started: Children) -> Any:
-        cost, rows = streaming.measure_streaming(started, rounds, (clients or [streaming.CLIENTS])[0])
+        cost, rows = streaming.measure_streaming(started, rounds, (clients or [streaming.CLIENTS])[0], behind)
         tables.print_streaming(cost, rows)
         return {"cost": asdict(cost), "first_tokens": [asdict(row) for row in rows]}
 

@@ -1,4 +1,7 @@
-"""The demo model and its AWQ twin recite every known sentence, exactly, in a real vLLM engine on the CPU."""
+"""The demo model's AWQ twin recites every known sentence, exactly, in a real vLLM engine on the CPU, as on a T4.
+
+The demo model itself does so through the queue, in tests/acceptance/test_vllm_worker.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from deploy.memory import preset, reference
+from tests.models.reference import expected
+from tests.processor import needs_avx512
 
 pytestmark = [
     pytest.mark.vllm,
@@ -88,34 +92,11 @@ def group_lives(group: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "dtype"),
-    [
-        ("demo-mistral", "bfloat16"),  # as a worker without a GPU computes
-        ("demo-mistral-awq", "float16"),  # as a T4 does
-    ],
-)
-def test_recites_every_known_sentence(checkpoint: str, dtype: str, tmp_path: Path) -> None:
-    expected = {prompt: (answer, "stop") for prompt, answer in known_answers().items()}
-    recital = recite(checkpoint, dtype, tmp_path)
-    assert ("awq" in (recital.quantization or "")) == checkpoint.endswith("awq")
-    assert recital.raw == expected
-    assert recital.chat == expected
-    assert recital.reference == what_the_preset_means()
-
-
-def what_the_preset_means() -> dict[str, Any]:
-    """What vLLM should make of the reference's preset; asked here because its import is dear."""
-    settings, shape = preset(), reference()
-    return {
-        "dtype": "torch.float16",
-        "quantization": "awq",
-        "length": int(settings["MAX_MODEL_LEN"]),
-        "sequences": int(settings["MAX_NUM_SEQS"]),
-        "tokens a step": 2048,  # docs/t4.md reckons with it
-        "share of memory": float(settings["GPU_MEMORY_UTIL"]),
-        "layers": shape.layers,
-        "heads of the cache": shape.kv_heads,
-        "head": shape.head_dim,
-        "misread": [],
-    }
+@needs_avx512
+def test_the_awq_twin_recites_every_known_sentence(tmp_path: Path) -> None:
+    sentences = {prompt: (answer, "stop") for prompt, answer in known_answers().items()}
+    recital = recite("demo-mistral-awq", "float16", tmp_path)
+    assert "awq" in (recital.quantization or "")
+    assert recital.raw == sentences
+    assert recital.chat == sentences
+    assert recital.reference == expected()
