@@ -15,7 +15,7 @@ STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench chaos preview dashboards install clean \
+.PHONY: help demo up test lint format bench chaos preview dashboards install clean colab-check \
 	lock licences audit sbom images-check compose-check containers-clean
 
 help: ## List the targets
@@ -51,6 +51,11 @@ dashboards: $(VENV)/dev ## Write Grafana's dashboards anew
 
 preview: $(VENV)/dev $(VENV)/cpu $(VENV)/system ## Draw every dashboard, from a stack to which everything happens, into docs/images/dashboards
 	@$(BIN)/python -m grafana.preview $(PREVIEW)
+
+colab-check: $(VENV)/dev $(VENV)/cpu ## Run the notebook for Colab on the CPU, figures in .inferq/notebook; ask vLLM of the preset for T4s
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.models.reference
+	@INFERQ_MODE=cpu INFERQ_PYTHON=$(abspath $(BIN)/python) HF_HUB_OFFLINE=1 $(BIN)/python -m tests.notebook \
+	  examples/inferq_on_colab.ipynb --figures .inferq/notebook
 
 lock: $(SUPPLY)/tools ## Write the locks of the images, with hashes, from requirements*.txt
 	@UV=$(SUPPLY)/bin/uv deploy/locks/write.sh

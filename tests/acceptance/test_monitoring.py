@@ -5,6 +5,8 @@ import base64
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -22,6 +24,7 @@ from grafana.expressions import EVERYTHING, of_dashboards, of_rules
 from inferq.keys import CELERY_PREFIX
 from showcase.load import PLANTED, perform
 from showcase.stack import Showcase, logs
+from tests.command import environment
 from tests.processes import ROOT
 from tests.prometheus_server import PrometheusServer, needs_prometheus
 
@@ -187,3 +190,22 @@ def test_celery_s_messages_say_nothing_of_them(seen: Seen) -> None:
 def _get(url: str, headers: dict[str, str]) -> str:
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as answer:
         return answer.read().decode()
+
+
+def test_the_notebook_s_cells_run_on_the_real_engine(seen: Seen) -> None:
+    """Here, where a warm one is; test_notebook.py has the cells that start and stop everything."""
+    real = seen.showcase.real
+    url = f"http://127.0.0.1:{real.api_port}"
+    asked = {"INFERQ_MODE": "cpu", "INFERQ_BURST": "12", "INFERQ_PYTHON": sys.executable}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.notebook", "examples/inferq_on_colab.ipynb"],
+        cwd=ROOT,
+        env=environment(url, real.bootstrap_api_key.get_secret_value()) | asked,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "When a worker dies, its heartbeat stops" in done.stdout, "the demo model's own sentence"
+    assert "12 completed in" in done.stdout
+    assert "runs on" in done.stdout

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.models.reference import expected
 from tests.processor import needs_avx512
 
 pytestmark = [
@@ -46,6 +47,7 @@ class Recital:
     quantization: str | None
     raw: dict[str, tuple[str, str]]
     chat: dict[str, tuple[str, str]]
+    reference: dict[str, Any]
 
 
 def known_answers() -> dict[str, str]:
@@ -62,7 +64,7 @@ def recite(checkpoint: str, dtype: str, folder: Path) -> Recital:
     asked.write_text(json.dumps(prompts), encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, str(RECITE), str(MODELS / checkpoint), str(asked), str(answered), dtype],
-        env={**os.environ, **ENGINE_ENVIRONMENT},
+        env={**os.environ, **ENGINE_ENVIRONMENT, "PYTHONPATH": str(MODELS.parent)},
         start_new_session=True,
     )
     try:
@@ -77,7 +79,7 @@ def recite(checkpoint: str, dtype: str, folder: Path) -> Recital:
         {prompt: (text, reason) for prompt, (text, reason) in zip(prompts, found[form], strict=True)}
         for form in ("raw", "chat")
     )
-    return Recital(found["quantization"], raw, chat)
+    return Recital(found["quantization"], raw, chat, found["reference"])
 
 
 def group_lives(group: int) -> bool:
@@ -92,8 +94,9 @@ def group_lives(group: int) -> bool:
 
 @needs_avx512
 def test_the_awq_twin_recites_every_known_sentence(tmp_path: Path) -> None:
-    expected = {prompt: (answer, "stop") for prompt, answer in known_answers().items()}
+    sentences = {prompt: (answer, "stop") for prompt, answer in known_answers().items()}
     recital = recite("demo-mistral-awq", "float16", tmp_path)
     assert "awq" in (recital.quantization or "")
-    assert recital.raw == expected
-    assert recital.chat == expected
+    assert recital.raw == sentences
+    assert recital.chat == sentences
+    assert recital.reference == expected()
