@@ -14,7 +14,7 @@ from tests.processes import ROOT
 SMOKE = [
     *("latency", "metrics", "scale", "fairness", "overload", "spike", "webhooks", "throughput", "streaming", "waiters"),
     *("--engine", "simulated", "--only", "inferq", "--rounds", "1", "--requests", "50", "--deepest", "100"),
-    *("--seconds", "3", "--burst", "100", "--clients", "4", "--waiters", "40"),
+    *("--seconds", "2", "--burst", "100", "--clients", "4", "--waiters", "40"),
 ]
 
 
@@ -83,7 +83,7 @@ def test_spike(found: dict[str, Any]) -> None:
 
 def test_webhooks(found: dict[str, Any]) -> None:
     webhooks = found["webhooks"]
-    assert webhooks["timing"]["events"] == 45
+    assert webhooks["timing"]["events"] == 30
     assert webhooks["timing"]["hung"] > 0
     assert [row["receivers"] for row in webhooks["throughput"]] == ["that answer", "that hang"]
 
