@@ -28,8 +28,8 @@ up: $(STACK) ## Run everything on this machine until Ctrl-C
 	@$(BIN)/python -m deploy.local up
 
 test: $(VENV)/dev $(VENV)/cpu $(VENV)/system ## Run the whole test suite
-	@# Files in three processes: most tests wait for the processes they have started.
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@# Files in two processes: most tests wait for the processes they have started.
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev ## Check style, types and the direction of imports
 	@$(BIN)/ruff format --check --quiet .

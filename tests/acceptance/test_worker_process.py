@@ -138,7 +138,9 @@ def test_a_draining_worker_is_not_ready_at_once_while_its_job_goes_on(client: Fl
     until(lambda: status(client, job) == "in_progress")
     worker.signal(signal.SIGTERM)
     until(lambda: client.get("/readyz").status_code == 503, 5, "not ready any more")
-    assert [listening(port, path) for path in ("/readyz", "/livez")] == [503, 200], "a probe that kills leaves it alone"
+    assert [listening("127.0.0.1", port, path) for path in ("/readyz", "/livez")] == [503, 200], (
+        "a probe that kills leaves it alone"
+    )
     body = client.get(f"/v1/jobs/{job}").json
     assert (body["status"], body["attempt"]) == ("in_progress", 1), "it was red before the job had ended"
     (engine,) = client.get("/readyz").json["engines"]
