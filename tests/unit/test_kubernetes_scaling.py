@@ -52,7 +52,7 @@ def test_it_scales_the_workers_to_none_and_back(told: Settings) -> None:
 def test_it_asks_for_the_engine_that_the_workers_serve(told: Settings) -> None:
     query = trigger("prometheus")["metadata"]["query"]
     assert query.count(f'model="{told.engine_queue}"') == query.count("model=") == 3
-    assert float(trigger("prometheus")["metadata"]["threshold"]) == 2 * told.max_num_seqs
+    assert float(trigger("prometheus")["metadata"]["threshold"]) == 0.75 * told.max_num_seqs
     assert trigger("redis")["metadata"]["listName"] == key("queue", told.engine_queue)
     assert "{}" in KEYS["queue"]
 
