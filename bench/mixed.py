@@ -101,6 +101,9 @@ def measure_mixed(children: Children, users: int, seconds: float, seed: int) -> 
     wait_until(stack.api, lambda: not process.alive(), seconds + END_S + 30)
     if process.process.returncode:
         raise Failed(f"locust ended with {process.process.returncode}: {process.last_words()}")
+    # A mistake in the locustfile ends a task, not Locust: without this it would be a load that nobody has made.
+    for line in _lines(Path(f"{results}_exceptions.csv")):
+        raise Failed(f"a client of locust broke {line['Count']} times: {line['Message']}")
     rows = [_row(line) for line in _lines(Path(f"{results}_stats.csv")) if line["Name"] != "Aggregated"]
     return rows, _course(users, seconds, rows, list(_lines(Path(f"{results}_stats_history.csv"))))
 

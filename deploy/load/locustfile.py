@@ -194,7 +194,7 @@ class Client(HttpUser):  # type: ignore[misc]  # untyped, and not installed here
 
     def _events(self, path: str) -> Iterator[bytes]:
         """Yield the lines of a job's events to the last."""
-        with self.client.get(path, stream=True, name="stream, first byte") as answer:
+        with self.client.get(path, stream=True, name="stream, first byte", catch_response=True) as answer:
             yield from answer.iter_lines()
 
     def _fire(self, name: str, began: float, length: int, error: Exception | None) -> None:
