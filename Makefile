@@ -8,6 +8,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # Tools that look at images and packages have an environment of their own.
 SUPPLY := $(VENV)-supply
+# Locust too: it is a plugin of pytest, and would patch every test run.
+LOAD := $(VENV)-load
 LOCKS = $(filter-out deploy/locks/build.txt,$(wildcard deploy/locks/*.txt))
 # `make up ENGINE=simulated` needs neither torch nor vLLM.
 ENGINE ?=
@@ -40,8 +42,8 @@ lint: $(VENV)/dev ## Check style, types and the direction of imports
 format: $(VENV)/dev ## Put the code in order
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
-bench: $(VENV)/dev $(VENV)/cpu ## Measure latency and throughput beside others, in one run
-	@$(BIN)/python -m bench $(BENCH)
+bench: $(VENV)/dev $(VENV)/cpu $(LOAD)/tools ## Measure latency and throughput beside others, in one run
+	@LOCUST=$(LOAD)/bin/locust $(BIN)/python -m bench $(BENCH)
 
 chaos: $(VENV)/dev $(VENV)/cpu ## Kill everything under load for half an hour, and count what is lost
 	@$(BIN)/python -m chaos $(CHAOS)
@@ -81,7 +83,7 @@ containers-clean: $(VENV)/dev ## Remove the stand-ins and what was built on them
 install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv
 
 clean: ## Remove what make has made
-	rm -rf $(VENV) $(SUPPLY) .inferq .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SUPPLY) $(LOAD) .inferq .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/base: requirements-base.txt
 	@echo "installing inferq's requirements into $(VENV)"
@@ -91,6 +93,10 @@ $(VENV)/base: requirements-base.txt
 $(SUPPLY)/tools: requirements-supply.txt
 	@test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
 	@$(SUPPLY)/bin/python -m pip -qq --disable-pip-version-check install -r requirements-supply.txt && touch $@
+
+$(LOAD)/tools: requirements-load.txt
+	@test -x $(LOAD)/bin/python || $(PYTHON) -m venv $(LOAD)
+	@$(LOAD)/bin/python -m pip -qq --disable-pip-version-check install -r requirements-load.txt && touch $@
 
 $(VENV)/local: $(VENV)/base requirements-local.txt client/pyproject.toml
 	@$(PIP) install -r requirements-local.txt && touch $@

@@ -136,7 +136,7 @@ def main(
         return [asdict(row) for row in rows]
 
     def measure_capacity(started: Children) -> Any:
-        costs, weights = capacity.measure_capacity(started, rounds)
+        costs, weights = capacity.measure_capacity(started, rounds, 2 * requests)
         tables.print_capacity(costs, weights)
         return {"costs": [asdict(one) for one in costs], "weights": asdict(weights)}
 

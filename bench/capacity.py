@@ -68,7 +68,8 @@ class Weights:
 class OneRedis:
     """A Redis of its own with an append-only file, and everything that API and workers ask of it."""
 
-    def __init__(self, children: Children) -> None:
+    def __init__(self, children: Children, jobs: int) -> None:
+        self._count = jobs
         settings = make_settings("models/demo-mistral", engine="simulated")
         start_redis(children, settings)
         self.redis: Redis = job_redis(settings)
@@ -84,31 +85,31 @@ class OneRedis:
         caller = Credential.parse(KeyRing(self.redis).create("acme"))
         assert caller  # noqa: S101  # just made
         self._runs.heartbeat([], {"state": "ready", "slots": str(SLOTS)})
-        made = [make_submission(stream=number % 4 == 0) for number in range(JOBS)]
+        made = [make_submission(stream=number % 4 == 0) for number in range(self._count)]
         empty = self._memory()
-        with self._spending(spent, "submit", JOBS):
+        with self._spending(spent, "submit", self._count):
             for submission in made:
                 self._jobs.submit(caller, submission)
         self._forget_windows()
         waiting = self._memory()
-        with self._spending(spent, "poll", JOBS):
+        with self._spending(spent, "poll", self._count):
             for submission in made:
                 self._jobs.read(caller, submission.job_id)
         runs: list[ClaimedRun] = []
-        with self._spending(spent, "claim", JOBS):
+        with self._spending(spent, "claim", self._count):
             for _ in made:
                 run, _bells = self._runs.claim(new_id())
                 assert run  # noqa: S101  # as many wait as are claimed
                 runs.append(run)
         self._worker_steps(spent, runs)
-        with self._spending(spent, "complete", JOBS):
+        with self._spending(spent, "complete", self._count):
             for run in runs:
                 self._complete(run)
-        with self._spending(spent, "bell (send and receive)", JOBS):
+        with self._spending(spent, "bell (send and receive)", self._count):
             for _ in made:
                 self.redis.lpush("bells", "x" * 500)  # Celery's message has about so many bytes
                 self.redis.brpop("bells", 1)
-        with self._spending(spent, "hit", JOBS):
+        with self._spending(spent, "hit", self._count):
             for submission in made:
                 self._jobs.submit(caller, make_submission(fingerprint=submission.fingerprint))
         self._forget_windows()
@@ -117,10 +118,10 @@ class OneRedis:
         self.redis.delete(*stored)
         without = self._memory()
         weights = Weights(
-            waiting=(waiting - empty) / JOBS,
-            ended=(without - empty) / JOBS,
-            completion=(ended - without) / JOBS,
-            jobs=JOBS,
+            waiting=(waiting - empty) / self._count,
+            ended=(without - empty) / self._count,
+            completion=(ended - without) / self._count,
+            jobs=self._count,
         )
         return spent, weights
 
@@ -168,9 +169,9 @@ class OneRedis:
         return int(self.redis.info("memory")["used_memory"])
 
 
-def measure_capacity(children: Children, rounds: int) -> tuple[list[Cost], Weights]:
+def measure_capacity(children: Children, rounds: int, jobs: int = JOBS) -> tuple[list[Cost], Weights]:
     """Measure all steps in turns, round after round; the first one warms up and is not counted."""
-    one = OneRedis(children)
+    one = OneRedis(children, jobs)
     found: dict[str, list[float]] = {}
     one.round()
     for _ in range(rounds):

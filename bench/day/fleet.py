@@ -62,7 +62,6 @@ class Day:
 class _Machine:
     ordered: float
     ready_at: float
-    leaving: bool = False
     last_end: float = 0.0
 
 
@@ -77,7 +76,9 @@ class Fleet:
         """``start``: workers that are warm at midnight."""
         self._worker = worker
         self._policy = policy
+        #: Workers that stay, warm or not, and the numbers of those that have been let go.
         self._machines = {number: _Machine(0.0, 0.0) for number in range(start)}
+        self._gone: set[int] = set()
         self._slots = [(0.0, number) for number in range(start) for _ in range(worker.slots)]
         heapq.heapify(self._slots)
         self._ordered: deque[int] = deque()
@@ -126,7 +127,7 @@ class Fleet:
                 else:
                     self.day.lost += 1
         self.day.left = len(self._waiting) + len(back)
-        self.day.gpu_s += sum(DAY_S - one.ordered for one in self._machines.values() if not one.leaving)
+        self.day.gpu_s += sum(DAY_S - one.ordered for one in self._machines.values())
         return self.day
 
     def _arrive(self, now: float, number: int, request: Request) -> float | None:
@@ -179,7 +180,7 @@ class Fleet:
 
     def _free_at(self) -> float:
         """Return when the next slot is free; slots of workers that leave go as they become free."""
-        while self._slots and self._machines[self._slots[0][1]].leaving:
+        while self._slots and self._slots[0][1] in self._gone:
             heapq.heappop(self._slots)
         return self._slots[0][0] if self._slots else math.inf
 
@@ -189,15 +190,15 @@ class Fleet:
             number = self._ordered.popleft()
             for _ in range(self._worker.slots):
                 heapq.heappush(self._slots, (now, number))
-        staying = {number: one for number, one in self._machines.items() if not one.leaving}
-        ready = len(staying) - len(self._ordered)
+        staying = len(self._machines)
+        ready = staying - len(self._ordered)
         running = sum(free > now for free, _ in self._slots)
-        wanted = self._policy.wanted(now, len(self._waiting), running, len(staying))
-        for _ in range(wanted - len(staying)):
+        wanted = self._policy.wanted(now, len(self._waiting), running, staying)
+        for _ in range(wanted - staying):
             self._machines[self._numbers] = _Machine(now, now + self._worker.cold_start_s)
             self._ordered.append(self._numbers)
             self._numbers += 1
-        for _ in range(len(staying) - wanted):
+        for _ in range(staying - wanted):
             self._dismiss(now)
         self._ready = ready
         # Runs spread over the workers; each has this many others beside it.
@@ -212,7 +213,7 @@ class Fleet:
             number = self._ordered.pop()
             self.day.gpu_s += now - self._machines.pop(number).ordered
             return
-        number = max(number for number, one in self._machines.items() if not one.leaving)
-        one = self._machines[number]
-        one.leaving = True
+        number = max(self._machines)
+        one = self._machines.pop(number)
+        self._gone.add(number)
         self.day.gpu_s += min(DAY_S, max(now, one.last_end)) - one.ordered

@@ -41,7 +41,7 @@ def draw_day(played: Played, directory: Path) -> list[Path]:
 
 def _arrivals(played: Played) -> Figure:
     figure, (axes,) = _figure(1, 4.2)
-    served = next(day for day in played.days if day.policy == played.outcomes[-1].policy)
+    served = played.days[2]  # the first that is autoscaled
     came, met, ended = (_per_s(counts) for counts in (played.demand.came, played.demand.met, served.ended))
     axes.stackplot(
         _HOURS,
@@ -117,7 +117,7 @@ def _cost(played: Played) -> Figure:
     ):
         bars = axes.barh(names, values, color=colour)
         axes.bar_label(bars, [form.format(value) for value in values], padding=4)
-        axes.set_xlim(0, max(values) * 1.18)
+        axes.set_xlim(0, max(0.1, *values) * 1.18)
         axes.set_xlabel(label)
         axes.spines[["top", "right"]].set_visible(False)
     hours.invert_yaxis()

@@ -11,8 +11,9 @@ from workers.timing import PRESETS
 
 #: What a worker is: the preset of docs/simulated-engine.md, which was not measured by us.
 WORKER = Worker(timing=PRESETS["t4-mistral-7b-awq"])
-#: Runs (waiting and running) for each worker that the autoscaled fleets aim at: all slots, and with a quarter free.
-FULL, ROOMY = 16, 12
+#: Runs (waiting and running) for each worker that autoscaled fleets aim at: those that it can hold, and as
+#: deploy/kubernetes has it, as many more behind them.
+FULL, SHIPPED = 16, 32
 #: Times what the busiest hour keeps busy: a fleet that is exactly as large would never catch up with a burst.
 ROOM = 1.25
 
@@ -52,8 +53,8 @@ def play(traffic: Traffic, seed: int, worker: Worker = WORKER) -> Played:
     scaled = [
         _day(demand, worker, policy, night)
         for policy in (
+            Autoscaled(f"runs / {SHIPPED}, 2 more a minute", target=SHIPPED, most=2 * peak, up=2),
             Autoscaled(f"runs / {FULL}, at most {2 * peak}", target=FULL, most=2 * peak),
-            Autoscaled(f"runs / {ROOMY}, at most {2 * peak}", target=ROOMY, most=2 * peak),
             Autoscaled(f"runs / {FULL}, without a limit", target=FULL),
         )
     ]

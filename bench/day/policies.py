@@ -32,8 +32,8 @@ class Fixed:
 class Autoscaled:
     """As KEDA drives Kubernetes' HorizontalPodAutoscaler with queued and running runs over a target for each worker.
 
-    The HPA's own rules: nothing within a tenth of the target; up by at most four or twice as many at a time; down to
-    the most that was asked for within ``settle_s``, by one a minute or a tenth of the fleet.
+    The HPA's own rules: nothing within a tenth of the target; up by so many a minute, or, unless that is said, by four
+    or to twice as many at each look; down to the most that was asked for within ``settle_s``, by one in ``down_s``.
     """
 
     def __init__(
@@ -43,14 +43,20 @@ class Autoscaled:
         target: float,
         least: int = 1,
         most: int = 500,
+        up: int | None = None,
         every_s: float = 15.0,
         stale_s: float = 30.0,
         settle_s: float = 600.0,
+        down_s: float = 120.0,
     ) -> None:
-        """``target``: runs for each worker. ``stale_s``: age of the figures, scraped and asked for in turns."""
+        """``target``: runs for each worker. ``up``: more a minute at most. ``stale_s``: age of the figures, which are
+        scraped and asked for in turns.
+        """
         self.name = name
         self._target, self._least, self._most = target, least, most
         self._every_s, self._stale_s, self._settle_s = every_s, stale_s, settle_s
+        self._up, self._down_s = up, down_s
+        self._more: deque[tuple[float, int]] = deque()
         self._seen: deque[tuple[float, int]] = deque()
         self._asked: deque[tuple[float, int]] = deque()
         self._next = 0.0
@@ -73,11 +79,20 @@ class Autoscaled:
         while self._asked[0][0] < now - self._settle_s:
             self._asked.popleft()
         if desired >= workers:
-            self._last = min(desired, max(2 * workers, workers + 4))
+            self._last = min(desired, workers + self._room(now, workers))
+            self._more.append((now, self._last - workers))
         else:
             settled = max(count for _, count in self._asked)
             if settled < workers and now >= self._fewer_from:
-                self._fewer_from = now + 60
-                workers = max(settled, workers - max(1, workers // 10))
+                self._fewer_from = now + self._down_s
+                workers -= 1
             self._last = workers
         return self._last
+
+    def _room(self, now: float, workers: int) -> int:
+        """Return how many more may be ordered now."""
+        if self._up is None:
+            return max(workers, 4)
+        while self._more and self._more[0][0] <= now - 60:
+            self._more.popleft()
+        return max(0, self._up - sum(count for _, count in self._more))
