@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from bench.load import Failed
-from bench.mixed import find_locust
 from tests.processes import ROOT
 
 
@@ -27,14 +25,6 @@ def bench(out: Path, *arguments: str) -> dict[str, Any]:
     found = json.loads(file.read_text())
     assert found["machine"]["cores"]
     return found
-
-
-def has_locust() -> bool:
-    try:
-        find_locust()
-    except Failed:
-        return False
-    return True
 
 
 def test_latency(tmp_path: Path) -> None:
@@ -64,26 +54,6 @@ def test_waiters(tmp_path: Path) -> None:
 def test_scale(tmp_path: Path) -> None:
     rows = bench(tmp_path, "scale", "--deepest", "100")["scale"]
     assert [row["operation"] for row in rows] == ["cancel", "claim", "poll", "submit"]
-
-
-def test_capacity_and_day(tmp_path: Path) -> None:
-    found = bench(tmp_path, "capacity", "day", "--requests", "32", "--day", "10000")
-    costs = {one["step"]: one["us"] for one in found["capacity"]["costs"]}
-    assert {"submit", "hit", "poll", "claim", "complete", "piece of a stream, written"} <= set(costs)
-    assert found["capacity"]["weights"]["waiting"] > 0
-    assert len(found["day"]["outcomes"]) == 5
-    assert {file.name for file in tmp_path.glob("*.png")} == {
-        "day-arrivals.png", "day-waits.png", "day-workers.png", "day-cost.png",
-    }  # fmt: skip
-
-
-@pytest.mark.skipif(not has_locust(), reason="Locust is not installed; `make bench` does")
-def test_load(tmp_path: Path) -> None:
-    found = bench(tmp_path, "load", "--users", "8", "--seconds", "5")["load"]
-    sent = {one["name"]: one["requests"] for one in found["requests"]}
-    assert sum(one["failures"] for one in found["requests"]) == 0
-    assert sent["submit, new"] > 0
-    assert (tmp_path / "load.png").stat().st_size > 10_000
 
 
 def test_fairness_and_overload(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""A short turn of what docs/scaling.md is written from: it runs, draws, writes its JSON. Figures are not judged here."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bench.load import Failed
+from bench.mixed import find_locust
+from tests.processes import ROOT
+
+
+def has_locust() -> bool:
+    try:
+        find_locust()
+    except Failed:
+        return False
+    return True
+
+
+def bench(out: Path, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *arguments, "--rounds", "1", "--out", str(out)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = out.glob("bench-*.json")
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def test_capacity_and_day(tmp_path: Path) -> None:
+    found = bench(tmp_path, "capacity", "day", "--requests", "32", "--day", "10000")
+    costs = {one["step"]: one["us"] for one in found["capacity"]["costs"]}
+    assert {"submit", "hit", "poll", "claim", "complete", "piece of a stream, written"} <= set(costs)
+    assert found["capacity"]["weights"]["waiting"] > 0
+    assert len(found["day"]["outcomes"]) == 5
+    assert {file.name for file in tmp_path.glob("*.png")} == {
+        "day-arrivals.png",
+        "day-waits.png",
+        "day-workers.png",
+        "day-cost.png",
+    }
+
+
+@pytest.mark.skipif(not has_locust(), reason="Locust is not installed; `make bench` does")
+def test_load(tmp_path: Path) -> None:
+    found = bench(tmp_path, "load", "--users", "8", "--seconds", "5")["load"]
+    sent = {one["name"]: one["requests"] for one in found["requests"]}
+    assert sum(one["failures"] for one in found["requests"]) == 0
+    assert sent["submit, new"] > 0
+    assert (tmp_path / "load.png").stat().st_size > 10_000
+
+
+def test_compose_has_the_locust_that_is_pinned() -> None:
+    (pinned,) = re.findall(r"^locust==(\S+)$", (ROOT / "requirements-load.txt").read_text(), re.MULTILINE)
+    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["load"]["image"]
+    assert image.endswith(f":{pinned}")
