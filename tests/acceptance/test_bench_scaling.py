@@ -1,4 +1,4 @@
-"""A short turn of what docs/scaling.md is written from: it runs, draws, writes its JSON. Figures are not judged here."""
+"""A short turn of what docs/scaling.md is written from: it runs, draws, writes its JSON; figures are not judged."""
 
 import json
 import re

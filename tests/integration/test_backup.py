@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from inferq.credentials import KeyRing
 from inferq.ids import new_id
 from inferq.jobs import JobStatus
 from tests.post import GOOD, Post
@@ -65,12 +66,14 @@ def test_a_copy_is_restored(backup: Backup) -> None:
         later = world.submit(idempotency="a digest", body="of the body")
         assert world.read(waits).output == "seen by its client"
         caller, now = world.caller, world.now
+        assert KeyRing(redis).revoke(caller.key_id)
+        assert world.jobs.read(caller, done).outcome == "unauthorized"
 
     backup.restore()
     with backup.server.client() as redis:
         rebuilt = World.on(redis, now=now, caller=caller)
 
-        # What had ended before the copy is there; what was accepted after it is not.
+        # What had ended before the copy is there; what came after it is not. A key that was revoked is good again.
         assert rebuilt.read(done).output == "before the copy"
         assert rebuilt.jobs.read(caller, later).outcome == "unknown"
         # Whoever repeats the submit with its Idempotency-Key gets a new job, and loses nothing.
@@ -88,7 +91,7 @@ def test_a_copy_is_restored(backup: Backup) -> None:
         assert sorted(texts.values()) == [1, 1, 2], "the one that ran during the copy is in its second attempt"
         assert rebuilt.read(half).output == "second answer"
 
-        # Its receiver is told a second time.
+        # Its receiver is told a second time, under the same id: it knows.
         post = Post(rebuilt)
         second = post.one()
         assert (second.id, second.event) == (first.id, first.event)
