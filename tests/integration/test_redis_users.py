@@ -4,6 +4,7 @@ Whole processes under them: tests/acceptance/test_redis_login.py (worker, keeper
 """
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +19,16 @@ from inferq.completion_cache import CachedCompletion
 from inferq.credentials import KeyRing
 from inferq.ids import new_id
 from inferq.job_store import JobStore, ServiceLimits
+from inferq.keys import key as iq
 from inferq.measures import read_measures
 from inferq.outbox import Outbox, Outcome
+from inferq.redis_check import check_cache
+from inferq.redis_client import connect
 from inferq.run_store import ClaimedRun, Completion, RunStore
 from inferq.scripts import Scripts
 from inferq.sweeps import Sweeps
 from tests.conftest import api_client, make_settings
+from tests.processes import ROOT
 from tests.redis_server import RedisServer, binaries
 
 PASSWORD = "s3cret"
@@ -152,6 +157,28 @@ def test_the_file_as_it_is_lets_nobody_in(tmp_path: Path) -> None:
     """Its passwords are missing: Redis does not start with it."""
     with pytest.raises(Exception, match=r"."):
         RedisServer(tmp_path, binaries()["bundled"], "--aclfile", str(FILE))
+
+
+def test_the_cache_s_own_server_needs_little(as_user: dict[str, Redis], server: RedisServer) -> None:
+    """The rule of docs/scaling.md, with an API and a worker's write."""
+    (rule,) = re.findall(r"ACL SETUSER inferq-cache on >password (.*)", (ROOT / "docs" / "scaling.md").read_text())
+    with server.client() as redis:
+        redis.execute_command("ACL", "SETUSER", "inferq-cache", "reset", "on", f">{PASSWORD}", *rule.split())
+        cache = url_of(server, "cache")
+        settings = make_settings(url_of(server, "api")).model_copy(update={"cache_redis_url": cache})
+        check_cache(settings)
+        key = "iq_boot_notasecret"
+        KeyRing(as_user["api"]).store(key, "acme")
+        with api_client(settings, key) as client, connect(cache, settings) as stored:
+            ask(client, "a completion")
+            run = claim(RunStore(Scripts(as_user["worker"]), engine=settings.engine_queue, worker="w", lease_ms=12_000))
+            said = {"text": "stored", "finish_reason": "stop", "prompt_tokens": 4, "completion_tokens": 2}
+            entry = CachedCompletion(**said, model=run.model, stored_ms=0)
+            stored.set(iq("cache", "acme", run.fingerprint), entry.to_json(), ex=60)
+            hit = client.post("/v1/jobs", json={"prompt": "a completion", "max_tokens": 8})
+            assert (hit.status_code, hit.json["cache"]["status"]) == (200, "hit")
+            with pytest.raises(ResponseError):
+                stored.get("iq:run:1:request")
 
 
 def ask(client: FlaskClient, prompt: str, **fields: object) -> str:
