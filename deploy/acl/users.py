@@ -114,7 +114,8 @@ USERS: Final = (
     User(
         name="inferq-metrics",
         what="whatever else asks how much waits, as an autoscaler; the keeper's own metrics need no user",
-        commands=frozenset({"hget", "hmget", "zcard", "llen", "smembers"}),
+        # KEDA asks by a script of its own for a key's type, then for its length.
+        commands=frozenset({"hget", "hmget", "zcard", "llen", "smembers", "type", "scard", "hlen"}) | _RUN,
         keys=("engines", "engine", "queue", "struck", "solitary", "bells"),
     ),
 )  # fmt: skip

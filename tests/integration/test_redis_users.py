@@ -109,6 +109,8 @@ def test_each_user_may_do_all_its_process_does(server: RedisServer, as_user: dic
         metrics = as_user["metrics"]
         assert metrics.zcard("iq:engine:demo-mistral:struck") == 1
         assert metrics.llen("iq:celery:generate.demo-mistral") >= 0
+        asked = "return {redis.call('TYPE', KEYS[1]).ok, redis.call('ZCARD', KEYS[1])}"
+        assert metrics.eval(asked, 1, "iq:engine:demo-mistral:struck") == ["zset", 1]
         # `client setinfo`, a library's greeting, is refused, and the library goes on; older servers log it as `client`.
         refused = [(entry["username"], entry["object"]) for entry in redis.acl_log()]
         assert [one for one in refused if one[1] not in ("client", "client|setinfo")] == []
@@ -130,6 +132,7 @@ def test_each_user_may_do_all_its_process_does(server: RedisServer, as_user: dic
         ("flower", ("EVAL", "return 1", 0)),
         ("metrics", ("GET", "iq:run:1:request")),
         ("metrics", ("HSET", "iq:engine:demo", "paused_ms", 1)),
+        ("metrics", ("EVAL", "return redis.call('DEL', KEYS[1])", 1, "iq:engine:demo")),
     ],
 )
 def test_nothing_else(shared: dict[str, Redis], user: str, command: tuple[str | int, ...]) -> None:
