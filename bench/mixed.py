@@ -11,6 +11,7 @@ from typing import Final
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from bench.load import Failed
 from bench.processes import Children, wait_until
@@ -115,12 +116,14 @@ def draw(course: Course, directory: Path) -> Path:
     above, below = figure.subplots(2, 1, sharex=True)
     above.fill_between(*zip(*course.per_s, strict=True), color=SKY)
     above.set_ylabel("requests a second")
+    above.set_ylim(bottom=0)
     above.set_title(f"{course.users} clients, {course.hit_share:.0%} of submits answered from the cache", loc="left")
     for name, colour in _DRAWN.items():
         if points := course.p95_ms.get(name):
             below.plot(*zip(*points, strict=True), color=colour, linewidth=1.6, label=name)
     below.set_yscale("log")
-    below.set_ylabel("95 of 100 within, ms")
+    below.set_ylabel("95 of 100 within")
+    below.yaxis.set_major_formatter(FuncFormatter(_span))
     below.set_xlabel("seconds")
     below.legend(frameon=False, ncols=4, loc="upper center", bbox_to_anchor=(0.5, 1.18))
     for axes in (above, below):
@@ -161,9 +164,13 @@ def _course(users: int, seconds: float, rows: list[Row], history: list[dict[str,
         at = float(int(line["Timestamp"]) - began)
         if line["Name"] == "Aggregated":
             per_s.append((at, _number(line["Requests/s"])))
-        elif line["95%"] not in ("", "N/A"):
+        elif _number(line["95%"]):
             points.setdefault(line["Name"], []).append((at, _number(line["95%"])))
     return Course(users=users, seconds=seconds, hit_share=hits / max(1, asked), per_s=per_s, p95_ms=points)
+
+
+def _span(ms: float, _: object) -> str:
+    return f"{ms:g} ms" if ms < 1000 else f"{ms / 1000:g} s"
 
 
 def _number(text: str) -> float:

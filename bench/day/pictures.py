@@ -41,7 +41,7 @@ def draw_day(played: Played, directory: Path) -> list[Path]:
 
 def _arrivals(played: Played) -> Figure:
     figure, (axes,) = _figure(1, 4.2)
-    served = played.days[2]  # the first that is autoscaled
+    served = played.days[2]  # autoscaled, with a limit
     came, met, ended = (_per_s(counts) for counts in (played.demand.came, played.demand.met, served.ended))
     axes.stackplot(
         _HOURS,
@@ -61,7 +61,7 @@ def _arrivals(played: Played) -> Figure:
 
 
 def _waits(played: Played) -> Figure:
-    figure, rows = _figure(len(played.days), 2.0)
+    figure, rows = _figure(len(played.days), 1.8)
     for axes, day in zip(rows, played.days, strict=True):
         for share, colour, label in (
             (0.99, VERMILLION, "99 of 100 waited at most"),
@@ -85,7 +85,7 @@ def _waits(played: Played) -> Figure:
 
 
 def _workers(played: Played) -> Figure:
-    figure, rows = _figure(len(played.days), 2.0)
+    figure, rows = _figure(len(played.days), 1.8)
     # A fleet without a limit would press the others flat: it leaves the picture, and says how far it went.
     *_, highest, most = sorted(max(day.wanted) for day in played.days)
     for axes, day in zip(rows, played.days, strict=True):
@@ -107,7 +107,7 @@ def _workers(played: Played) -> Figure:
 
 
 def _cost(played: Played) -> Figure:
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     hours, waits = figure.subplots(1, 2, sharey=True)
     names = [one.policy.replace(", ", ",\n") for one in played.outcomes]
@@ -115,9 +115,13 @@ def _cost(played: Played) -> Figure:
         (hours, [one.gpu_h for one in played.outcomes], "GPU-hours", SKY, "{:.0f}"),
         (waits, [one.p99_s for one in played.outcomes], "99 of 100 waited at most, seconds", ORANGE, "{:.1f}"),
     ):
-        bars = axes.barh(names, values, color=colour)
-        axes.bar_label(bars, [form.format(value) for value in values], padding=4)
-        axes.set_xlim(0, max(0.1, *values) * 1.18)
+        # What would press the others flat is cut off, and says how far it goes.
+        *_, second, longest = sorted(values)
+        edge = max(0.1, longest if longest < 3 * second else 1.2 * second)
+        bars = axes.barh(names, [min(value, edge) for value in values], color=colour)
+        labels = [form.format(value) + (" …" if value > edge else "") for value in values]
+        axes.bar_label(bars, labels, padding=4)
+        axes.set_xlim(0, edge * 1.18)
         axes.set_xlabel(label)
         axes.spines[["top", "right"]].set_visible(False)
     hours.invert_yaxis()

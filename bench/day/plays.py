@@ -11,9 +11,9 @@ from workers.timing import PRESETS
 
 #: What a worker is: the preset of docs/simulated-engine.md, which was not measured by us.
 WORKER = Worker(timing=PRESETS["t4-mistral-7b-awq"])
-#: Runs (waiting and running) for each worker that autoscaled fleets aim at: those that it can hold, and as
-#: deploy/kubernetes has it, as many more behind them.
-FULL, SHIPPED = 16, 32
+#: Runs (waiting and running) for each worker that autoscaled fleets aim at: as many as it holds, with a quarter of its
+#: slots free, and with as many again behind them.
+FULL, ROOMY, BEHIND = 16, 12, 32
 #: Times what the busiest hour keeps busy: a fleet that is exactly as large would never catch up with a burst.
 ROOM = 1.25
 
@@ -46,24 +46,22 @@ class Played:
 
 
 def play(traffic: Traffic, seed: int, worker: Worker = WORKER) -> Played:
-    """Play one day under each policy. The second fixed fleet costs what the first autoscaled one does."""
+    """Play one day under each policy."""
     demand = draw(traffic, seed)
     need = needed(demand, worker)
     night, peak = max(1, math.ceil(need[0] * ROOM)), max(1, math.ceil(max(need) * ROOM))
-    scaled = [
-        _day(demand, worker, policy, night)
-        for policy in (
-            Autoscaled(f"runs / {SHIPPED}, 2 more a minute", target=SHIPPED, most=2 * peak, up=2),
-            Autoscaled(f"runs / {FULL}, at most {2 * peak}", target=FULL, most=2 * peak),
-            Autoscaled(f"runs / {FULL}, without a limit", target=FULL),
-        )
+    policies: list[Policy] = [
+        Fixed(name=f"fixed: {peak}, for the busiest hour", workers=peak),
+        Fixed(name=f"fixed: {2 * peak}, for most bursts", workers=2 * peak),
+        Autoscaled(f"runs / {FULL}, at most {2 * peak}", target=FULL, most=2 * peak),
+        Autoscaled(f"runs / {ROOMY}, at most {2 * peak}", target=ROOMY, most=2 * peak),
+        Autoscaled(f"runs / {BEHIND}, at most {2 * peak}", target=BEHIND, most=2 * peak),
+        Autoscaled(f"runs / {FULL}, without a limit", target=FULL),
     ]
-    same = max(1, round(scaled[0].gpu_s / DAY_S))
-    fixed = [
-        _day(demand, worker, Fixed(name=f"fixed: {count}, {why}", workers=count), count)
-        for count, why in ((peak, "for the busiest hour"), (same, "GPU-hours of the next"))
+    days = [
+        Fleet(worker, policy, start=policy.workers if isinstance(policy, Fixed) else night).play(demand)
+        for policy in policies
     ]
-    days = [*fixed, *scaled]
     return Played(
         demand=demand,
         per_worker_s=len(demand.runs) / (sum(need) * HOUR_S),
@@ -95,7 +93,3 @@ def outcome(day: Day, runs: int) -> Outcome:
         turned_away=(day.lost + day.expired) / max(1, runs),
         most_ready=max(day.ready),
     )
-
-
-def _day(demand: Demand, worker: Worker, policy: Policy, start: int) -> Day:
-    return Fleet(worker, policy, start=start).play(demand)

@@ -33,7 +33,7 @@ WAIT_S: Final = 20
 POLLS: Final = 30
 PAUSE_S: Final = 0.5
 #: Share of prompts that others ask too, and how many of those there are. Each is new once: some three in five are hits.
-REPEATED: Final = 0.65
+REPEATED: Final = 0.7
 COMMON: Final = 40
 #: Tokens of answers by share of new prompts: most are short, some long.
 TOKENS: Final = ((0.7, 32), (0.25, 128), (0.05, 512))

@@ -42,7 +42,7 @@ def test_capacity_and_day(tmp_path: Path) -> None:
     costs = {one["step"]: one["us"] for one in found["capacity"]["costs"]}
     assert {"submit", "hit", "poll", "claim", "complete", "piece of a stream, written"} <= set(costs)
     assert found["capacity"]["weights"]["waiting"] > 0
-    assert len(found["day"]["outcomes"]) == 5
+    assert len(found["day"]["outcomes"]) == 6
     assert {file.name for file in tmp_path.glob("*.png")} == {
         "day-arrivals.png",
         "day-waits.png",
