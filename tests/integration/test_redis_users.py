@@ -5,16 +5,18 @@ Whole processes under them: tests/acceptance/test_redis_login.py (worker, keeper
 
 import hashlib
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import AuthenticationError, ResponseError
 
 from deploy.acl.__main__ import FILE
 from deploy.acl.users import USERS
+from deploy.local.stack import free_port
 from inferq.completion_cache import CachedCompletion
 from inferq.credentials import KeyRing
 from inferq.ids import new_id
@@ -34,15 +36,22 @@ from tests.redis_server import RedisServer, binaries
 PASSWORD = "s3cret"
 
 
+class Guarded(RedisServer):
+    """Nobody gets in without a name; the test itself has one."""
+
+    def client(self) -> Redis:
+        return Redis.from_url(self.url, username="admin", password="any", decode_responses=True)
+
+
 @pytest.fixture(params=sorted(binaries()))
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that has read the file as an operator fills it in; its default user stays on, for the test itself."""
-    text = FILE.read_text(encoding="utf-8").replace("user default off", "user default on nopass ~* &* +@all")
+    """A Redis that has read the file as an operator fills it in."""
+    text = FILE.read_text(encoding="utf-8") + "user admin on nopass ~* &* +@all\n"
     for user in USERS:
         text = text.replace(f"{user.digest} ", f"#{hashlib.sha256(PASSWORD.encode()).hexdigest()} ")
     file = tmp_path / "users.acl"
     file.write_text(text, encoding="utf-8")
-    server = RedisServer(tmp_path, binaries()[request.param], "--aclfile", str(file))
+    server = Guarded(tmp_path, binaries()[request.param], "--aclfile", str(file))
     yield server
     server.close()
 
@@ -157,9 +166,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Redis
 
 
 def test_the_file_as_it_is_lets_nobody_in(tmp_path: Path) -> None:
-    """Its passwords are missing: Redis does not start with it."""
-    with pytest.raises(Exception, match=r"."):
-        RedisServer(tmp_path, binaries()["bundled"], "--aclfile", str(FILE))
+    """Its passwords are missing: Redis does not start with it, and says why."""
+    port, acl = str(free_port()), str(FILE)
+    command = [binaries()["bundled"], "--port", port, "--save", "", "--dir", str(tmp_path), "--aclfile", acl]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode != 0
+    assert "Aborting Redis startup because of ACL errors" in done.stdout
+
+
+def test_who_says_no_name_gets_nothing(server: RedisServer) -> None:
+    with Redis.from_url(server.url) as stranger, pytest.raises(AuthenticationError):
+        stranger.ping()
 
 
 def test_the_cache_s_own_server_needs_little(as_user: dict[str, Redis], server: RedisServer) -> None:
