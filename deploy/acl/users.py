@@ -27,6 +27,9 @@ _CONSUME: Final = frozenset(
     {"brpop", "llen", "rpush", "rpop", "set", "get", "del", "srem", "hget", "hset", "hdel", "hlen", "zadd", "zrem"}
     | {"zrange", "zrevrangebyscore", "pexpire", "psubscribe", "punsubscribe"}
 )
+#: What consumers subscribe to by pattern, in database 0: remote control, events for Flower, gossip of workers. Redis
+#: lets a user subscribe to just the patterns that are among its rules, letter by letter, not to what they cover.
+_PATTERNS: Final = ("/0.celery.pidbox", "/0.celeryev/*", "/0.celeryev/worker.*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +66,12 @@ class User:
         if self.celery:
             keys.add(f"{CELERY_PREFIX}*")
             channels.add(f"{CELERY_PREFIX}*")
+        subscribed = _PATTERNS if "psubscribe" in self.celery else ()
         return [
             "resetchannels",
             *(f"~{pattern}" for pattern in _widest(keys)),
             *(f"&{pattern}" for pattern in _widest(channels)),
+            *(f"&{CELERY_PREFIX}{pattern}" for pattern in subscribed),
             "-@all",
             *(f"+{command}" for command in sorted(commands)),
         ]
