@@ -18,14 +18,15 @@ CHANNELS: Final = frozenset({"transitions", "appended", "work", "aborts", "outbo
 _CONNECT: Final = frozenset(
     {"hello", "auth", "select", "ping", "client|setname", "info", "time", "multi", "exec", "unwatch"}
 )
-_RUN: Final = frozenset({"eval", "evalsha", "script|load"})
+_RUN: Final = frozenset({"eval", "evalsha", "script|load", "script|exists"})
 _LISTEN: Final = frozenset({"subscribe", "unsubscribe"})
 
 #: What Celery does: to ring, and to wait for bells, say that it lives and be asked for it (kombu's Redis transport).
 _RING: Final = frozenset({"lpush", "sadd", "smembers", "publish", "watch"})
 _CONSUME: Final = frozenset(
     {"brpop", "llen", "rpush", "rpop", "set", "get", "del", "srem", "hget", "hset", "hdel", "hlen", "zadd", "zrem"}
-    | {"zrange", "zrevrangebyscore", "pexpire", "psubscribe", "punsubscribe"}
+    | {"zrange", "zrangebyscore", "zrevrangebyscore", "exists", "pexpire", "psubscribe", "punsubscribe"}
+    | _RUN
 )
 #: What consumers subscribe to by pattern, in database 0: remote control, events for Flower, gossip of workers. Redis
 #: lets a user subscribe to just the patterns that are among its rules, letter by letter, not to what they cover.

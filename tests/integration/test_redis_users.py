@@ -138,7 +138,7 @@ def test_each_user_may_do_all_its_process_does(server: RedisServer, as_user: dic
         ("worker", ("SUBSCRIBE", "somebody:else")),
         ("keeper", ("HGETALL", "iq:key:boot")),
         ("flower", ("GET", "iq:run:1:request")),
-        ("flower", ("EVAL", "return 1", 0)),
+        ("flower", ("EVAL", "return redis.call('GET', 'iq:run:1:request')", 0)),
         ("metrics", ("GET", "iq:run:1:request")),
         ("metrics", ("HSET", "iq:engine:demo", "paused_ms", 1)),
         ("metrics", ("EVAL", "return redis.call('DEL', KEYS[1])", 1, "iq:engine:demo")),
