@@ -17,7 +17,7 @@ STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench chaos preview dashboards install clean \
+.PHONY: help demo up test lint format bench load-check chaos preview dashboards install clean \
 	lock licences audit sbom images-check compose-check containers-clean
 
 help: ## List the targets
@@ -44,6 +44,9 @@ format: $(VENV)/dev ## Put the code in order
 
 bench: $(VENV)/dev $(VENV)/cpu $(LOAD)/tools ## Measure latency and throughput beside others, in one run
 	@LOCUST=$(LOAD)/bin/locust $(BIN)/python -m bench $(BENCH)
+
+load-check: $(VENV)/dev $(LOAD)/tools ## A short turn of the simulated day and of Locust's load
+	@LOCUST=$(LOAD)/bin/locust $(BIN)/python -m pytest -q tests/acceptance/test_bench_scaling.py
 
 chaos: $(VENV)/dev $(VENV)/cpu ## Kill everything under load for half an hour, and count what is lost
 	@$(BIN)/python -m chaos $(CHAOS)

@@ -1,6 +1,7 @@
 """A short turn of what docs/scaling.md is written from: it runs, draws, writes its JSON; figures are not judged."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,17 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bench.load import Failed
-from bench.mixed import find_locust
 from tests.processes import ROOT
-
-
-def has_locust() -> bool:
-    try:
-        find_locust()
-    except Failed:
-        return False
-    return True
 
 
 def bench(out: Path, *arguments: str) -> dict[str, Any]:
@@ -37,27 +28,22 @@ def bench(out: Path, *arguments: str) -> dict[str, Any]:
     return found
 
 
-def test_capacity_and_day(tmp_path: Path) -> None:
-    found = bench(tmp_path, "capacity", "day", "--requests", "32", "--day", "10000")
+def test_capacity(tmp_path: Path) -> None:
+    found = bench(tmp_path, "capacity", "--requests", "16")
     costs = {one["step"]: one["us"] for one in found["capacity"]["costs"]}
     assert {"submit", "hit", "poll", "claim", "complete", "piece of a stream, written"} <= set(costs)
     assert found["capacity"]["weights"]["waiting"] > 0
+
+
+@pytest.mark.skipif("LOCUST" not in os.environ, reason="`make load-check` runs it")
+def test_day_and_load(tmp_path: Path) -> None:
+    found = bench(tmp_path, "day", "load", "--day", "10000", "--users", "8", "--seconds", "5")
     assert len(found["day"]["outcomes"]) == 6
-    assert {file.name for file in tmp_path.glob("*.png")} == {
-        "day-arrivals.png",
-        "day-waits.png",
-        "day-workers.png",
-        "day-cost.png",
-    }
-
-
-@pytest.mark.skipif(not has_locust(), reason="Locust is not installed; `make bench` does")
-def test_load(tmp_path: Path) -> None:
-    found = bench(tmp_path, "load", "--users", "8", "--seconds", "5")["load"]
-    sent = {one["name"]: one["requests"] for one in found["requests"]}
-    assert sum(one["failures"] for one in found["requests"]) == 0
+    sent = {one["name"]: one["requests"] for one in found["load"]["requests"]}
+    assert sum(one["failures"] for one in found["load"]["requests"]) == 0
     assert sent["submit, new"] > 0
-    assert (tmp_path / "load.png").stat().st_size > 10_000
+    drawn = {file.name for file in tmp_path.glob("*.png") if file.stat().st_size > 10_000}
+    assert drawn == {"day-arrivals.png", "day-waits.png", "day-workers.png", "day-cost.png", "load.png"}
 
 
 def test_compose_has_the_locust_that_is_pinned() -> None:
