@@ -17,7 +17,7 @@ STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench load-check chaos preview dashboards install clean \
+.PHONY: help demo up test lint format bench load-check chaos preview dashboards install clean colab-check \
 	lock licences audit sbom images-check compose-check containers-clean
 
 help: ## List the targets
@@ -31,7 +31,7 @@ up: $(STACK) ## Run everything on this machine until Ctrl-C
 
 test: $(VENV)/dev $(VENV)/cpu $(VENV)/system ## Run the whole test suite
 	@# Files in two processes: most tests wait for the processes they have started.
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev ## Check style, types and the direction of imports
 	@$(BIN)/ruff format --check --quiet .
@@ -56,6 +56,11 @@ dashboards: $(VENV)/dev ## Write Grafana's dashboards anew
 
 preview: $(VENV)/dev $(VENV)/cpu $(VENV)/system ## Draw every dashboard, from a stack to which everything happens, into docs/images/dashboards
 	@$(BIN)/python -m grafana.preview $(PREVIEW)
+
+colab-check: $(VENV)/dev $(VENV)/cpu ## Run the notebook for Colab on the CPU, figures in .inferq/notebook; ask vLLM of the preset for T4s
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m tests.models.reference
+	@INFERQ_MODE=cpu INFERQ_PYTHON=$(abspath $(BIN)/python) HF_HUB_OFFLINE=1 $(BIN)/python -m tests.notebook \
+	  examples/inferq_on_colab.ipynb --figures .inferq/notebook
 
 lock: $(SUPPLY)/tools ## Write the locks of the images, with hashes, from requirements*.txt
 	@UV=$(SUPPLY)/bin/uv deploy/locks/write.sh

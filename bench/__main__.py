@@ -32,6 +32,7 @@ from bench.day.pictures import draw_day
 from bench.day.plays import play
 from bench.machine import describe_machine
 from bench.processes import Children, children
+from bench.stack import engine_settings
 from deploy.local.child import ROOT
 
 app = typer.Typer(add_completion=False)
@@ -52,6 +53,8 @@ USUAL = (
     "load",
     "day",
 )
+#: What answers where the engine itself is not what is measured.
+ENGINES = ("vllm", "simulated")
 Rounds = Annotated[int, typer.Option(min=1, help="Counted rounds; one more warms up.")]
 
 
@@ -71,10 +74,14 @@ def main(
     day: Annotated[int, typer.Option(min=10_000, help="Requests of the simulated day.")] = 2_000_000,
     seed: Annotated[int, typer.Option(help="Of the simulated day and the mixed load.")] = 1,
     users: Annotated[int, typer.Option(min=1, max=500, help="Clients of the mixed load.")] = mixed.USERS,
+    engine: Annotated[str, typer.Option(help="vllm, or simulated: then figures say nothing of an engine.")] = "vllm",
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / "bench-results",
     pictures: Annotated[Path | None, typer.Option(help="Where plots go; beside the JSON when not given.")] = None,
 ) -> None:
     """Measure inferq beside others in one run and say on which machine."""
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"--engine is {' or '.join(ENGINES)}, not {engine}")
+    behind = engine_settings(engine)
     found: dict[str, Any] = {"machine": describe_machine(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
     tables.console.print(" · ".join(f"{name} {value}" for name, value in found["machine"].items()))
     out.mkdir(parents=True, exist_ok=True)
@@ -86,7 +93,7 @@ def main(
         return [asdict(row) for row in rows]
 
     def measure_throughput(started: Children) -> Any:
-        rows = throughput.measure_throughput(started, rounds, clients or [1, 16, 64], only or [])
+        rows = throughput.measure_throughput(started, rounds, clients or [1, 16, 64], only or [], behind)
         tables.print_throughput(rows)
         return [asdict(row) for row in rows]
 
@@ -96,7 +103,7 @@ def main(
         return [asdict(row) for row in rows]
 
     def measure_spike(started: Children) -> Any:
-        rows = spike.measure_spike(started, burst, only or [])
+        rows = spike.measure_spike(started, burst, only or [], behind)
         tables.print_spike(rows)
         return [asdict(row) for row in rows]
 
@@ -116,7 +123,7 @@ def main(
         return {"timing": asdict(timing), "rows": [asdict(row) for row in rows]}
 
     def measure_webhooks(started: Children) -> Any:
-        timing, rows = webhooks.measure_webhooks(started, rounds, seconds, (clients or [webhooks.CLIENTS])[0])
+        timing, rows = webhooks.measure_webhooks(started, rounds, seconds, (clients or [webhooks.CLIENTS])[0], behind)
         tables.print_webhooks(timing, rows)
         return {"timing": asdict(timing), "throughput": [asdict(row) for row in rows]}
 
@@ -126,7 +133,7 @@ def main(
         return {"cost": asdict(cost), "scrapes": [asdict(one) for one in scrapes]}
 
     def measure_streaming(started: Children) -> Any:
-        cost, rows = streaming.measure_streaming(started, rounds, (clients or [streaming.CLIENTS])[0])
+        cost, rows = streaming.measure_streaming(started, rounds, (clients or [streaming.CLIENTS])[0], behind)
         tables.print_streaming(cost, rows)
         return {"cost": asdict(cost), "first_tokens": [asdict(row) for row in rows]}
 

@@ -21,7 +21,7 @@ from inferq.settings import Settings
 #: Requests of one measurement.
 HITS = 1000
 SUBMITS = 500
-#: Jobs that wait where a submit finds a full queue.
+#: Jobs that wait where a submit finds a full queue; fewer when fewer requests are measured.
 WAITING = 1000
 #: Clients of the measurements of requests a second.
 CROWD = 16
@@ -51,7 +51,8 @@ def measure_latency(children: Children, rounds: int, requests: int = HITS) -> li
     busy = busy.model_copy(update={"cache_redis_url": busy.redis_url, "simulated_step": 10.0})
     start_api(children, bare, app="bench.bare_view:create_app()", name="bare")
     url, bare_url = f"http://127.0.0.1:{settings.api_port}/v1/jobs", f"http://127.0.0.1:{bare.api_port}/bare"
-    busy_url, others = _busy(children, busy)
+    waiting = min(WAITING, requests)
+    busy_url, others = _busy(children, busy, waiting)
     known = {"prompt": "What is inferq?", "max_tokens": 64}
     _fill_cache(children, settings, url, known)
 
@@ -67,7 +68,7 @@ def measure_latency(children: Children, rounds: int, requests: int = HITS) -> li
         ("bare view, one Redis round trip", lambda s, b: post(s, bare_url, b, 200), _same(known)),
         ("cache hit", lambda s, b: post(s, url, b, 200), _same(known)),
         ("submit of a miss", lambda s, b: post(s, url, b, 202), fresh),
-        (f"submit, {WAITING} waiting, bells on", lambda s, b: post(s, busy_url, b, 202), fresh),
+        (f"submit, {waiting} waiting, bells on", lambda s, b: post(s, busy_url, b, 202), fresh),
     ]
     alone: dict[str, list[Load]] = {}
     crowd: dict[str, list[Load]] = {}
@@ -87,7 +88,7 @@ def _same(body: dict[str, Any]) -> Any:
     return (body for _ in count())
 
 
-def _busy(children: Children, settings: Settings) -> tuple[str, list[Child]]:
+def _busy(children: Children, settings: Settings, waiting: int) -> tuple[str, list[Child]]:
     """Start a stack whose slots are taken, with jobs that wait; returns where to submit, and its processes."""
     redis = start_redis(children, settings, name="redis-busy")
     api = start_api(children, settings, name="api-busy")
@@ -100,7 +101,7 @@ def _busy(children: Children, settings: Settings) -> tuple[str, list[Child]]:
         async with session.post(url, json={"prompt": f"waits {number}"}, headers=_HEADERS) as response:
             return len(await response.read())
 
-    asyncio.run(closed_loop(submit, range(WAITING + settings.max_num_seqs), CROWD))
+    asyncio.run(closed_loop(submit, range(waiting + settings.max_num_seqs), CROWD))
     return url, [redis, api, keeper, worker]
 
 

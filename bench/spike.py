@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -66,9 +66,9 @@ class _Found:
         )
 
 
-def measure_spike(children: Children, burst: int = BURST, only: Sequence[str] = ()) -> list[Row]:
+def measure_spike(children: Children, burst: int, only: Sequence[str], engine: Mapping[str, Any]) -> list[Row]:
     """Send the burst to one service after the other; each is stopped once it has been measured."""
-    settings = make_settings("models/demo-mistral")
+    settings = make_settings("models/demo-mistral", **engine)
     bodies = list(islice(job_bodies(settings.public_model), burst))
     rows = []
     if not only or Inferq.name in only:

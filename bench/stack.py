@@ -43,6 +43,11 @@ def make_settings(model: str, **changes: Any) -> Settings:
     return Settings(_env_file=None, **values)
 
 
+def engine_settings(engine: str) -> dict[str, Any]:
+    """Return what makes all of inferq run on ``engine``; a simulated one takes a millisecond for a token."""
+    return {"engine": engine} | ({"simulated_step": 0.001} if engine == "simulated" else {})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stack:
     """The processes of one inferq."""

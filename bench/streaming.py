@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -53,9 +53,11 @@ class FirstToken:
     p99_ms: float
 
 
-def measure_streaming(children: Children, rounds: int, clients: int = CLIENTS) -> tuple[Cost, list[FirstToken]]:
-    """Measure both on one stack with the real engine."""
-    settings = make_settings("models/demo-mistral")
+def measure_streaming(
+    children: Children, rounds: int, clients: int, engine: Mapping[str, Any]
+) -> tuple[Cost, list[FirstToken]]:
+    """Measure both on one stack."""
+    settings = make_settings("models/demo-mistral", **engine)
     inferq = Inferq(children, settings)
     return asyncio.run(_measure(f"{inferq.stack.url}/v1/jobs", job_bodies(settings.public_model), rounds, clients))
 

@@ -1,9 +1,10 @@
 """Tokens a second through the whole path, against the engine alone and two other ways to serve it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from bench.contestants import Contestant, Direct, Inferq, Naive, VllmServer
 from bench.load import Load, median, percentile
@@ -35,9 +36,11 @@ class Row:
     cpu_ms_per_job: dict[str, float]
 
 
-def measure_throughput(children: Children, rounds: int, clients: Sequence[int], only: Sequence[str] = ()) -> list[Row]:
+def measure_throughput(
+    children: Children, rounds: int, clients: Sequence[int], only: Sequence[str], engine: Mapping[str, Any]
+) -> list[Row]:
     """Start all contestants, warm them up, and measure them in turns; those who wait their turn are stopped."""
-    settings = make_settings(MODEL)
+    settings = make_settings(MODEL, **engine)
     kinds: tuple[type[Contestant], ...] = (Inferq, VllmServer, Direct, Naive)
     contestants: list[Contestant] = []
     for kind in kinds:

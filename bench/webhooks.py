@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -24,7 +24,7 @@ HOSTS = [f"127.0.8.{number}" for number in range(1, 201)]
 HANGING = frozenset(HOSTS[::2])
 #: Jobs a second while events are timed, and for how many seconds.
 PER_S = 30.0
-SECONDS = 60.0
+
 #: Clients of the throughput, and jobs of one round for each.
 CLIENTS, JOBS_EACH = 64, 8
 
@@ -55,12 +55,12 @@ class Throughput:
 
 
 def measure_webhooks(
-    children: Children, rounds: int, seconds: float = SECONDS, clients: int = CLIENTS
+    children: Children, rounds: int, seconds: float, clients: int, engine: Mapping[str, Any]
 ) -> tuple[Timing, list[Throughput]]:
-    """Measure both on one stack with the real engine."""
+    """Measure both on one stack."""
     secret = new_secret()
     settings = make_settings(
-        "models/demo-mistral", webhook_allowed_hosts=",".join(HOSTS), bootstrap_webhook_secret=secret
+        "models/demo-mistral", webhook_allowed_hosts=",".join(HOSTS), bootstrap_webhook_secret=secret, **engine
     )
     inferq = Inferq(children, settings)
     keeper = psutil.Process(inferq.processes["keeper"].process.pid)

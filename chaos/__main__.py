@@ -6,6 +6,7 @@ import secrets
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -132,9 +133,9 @@ async def _with_fleet(
         ]
         if "zombies" in chosen:
             said = [outcomes.of.get((held.run, held.attempt), "") for held in stage.zombies]
-            late = [one for one in said if one]
-            console.print(f"{len(said)} runs were with stopped workers; results that came late: {len(late)}")
-            stage.targets.append(exactly("late results refused", late.count("refused"), len(late)))
+            late = Counter(one for one in said if one)
+            console.print(f"{len(said)} runs were with stopped workers; results that came late: {dict(late) or 0}")
+            stage.targets.append(exactly("late results refused", late["refused"], late.total()))
     finally:
         await clients.close()
         await fleet.close()

@@ -193,8 +193,10 @@ class Fleet:
     def aboard(self, worker: str) -> list[Aboard]:
         """Return the runs that a worker holds, as Redis knows it."""
         runs = sorted(self.redis.smembers(key("aboard", worker)))
-        held = [(run, *self.redis.hmget(key("run", run), "fence", "attempt")) for run in runs]
-        return [Aboard(run=run, fence=fence, attempt=attempt) for run, fence, attempt in held if fence]
+        held = [(run, *self.redis.hmget(key("run", run), "fence", "attempt", "status")) for run in runs]
+        return [
+            Aboard(run=run, fence=fence, attempt=attempt) for run, fence, attempt, at in held if at == "in_progress"
+        ]
 
     def superseded(self, held: Aboard) -> bool:
         """Whether a run has been taken from the worker that held it, or has ended."""

@@ -19,6 +19,8 @@ from chaos.verdict import Target, exactly, most, quantile
 
 #: Exit status of a worker whose engine died.
 ENGINE_DEAD = 70
+#: Seconds within which what a worker had sent before it was stopped has arrived at Redis, through the proxy.
+UNDER_WAY_S = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ SMOKE = Scale(
     lease=3,
     ttl=10,  # longer than a half-open subscription takes to be noticed: a client must see the end of its job
     per_s=5.0,
-    worker_kills=5,
+    worker_kills=3,
     worker_kill_every=1.5,
     api_kills=1,
     keeper_kills=1,
@@ -242,6 +244,7 @@ async def _stopped_with_runs(stage: Stage, member: Member) -> list[Aboard]:
             worker = await asyncio.to_thread(fleet.worker_id, member)
             if worker and len(await asyncio.to_thread(fleet.aboard, worker)) >= stage.scale.slots // 2:
                 fleet.stop(member)
+                await asyncio.sleep(UNDER_WAY_S)
                 held = await asyncio.to_thread(fleet.aboard, worker)
                 if held:
                     return held

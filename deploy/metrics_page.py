@@ -29,7 +29,8 @@ a tenant, a job, a prompt or an address.
 
 Workers and keepers, which also export `process_*` and `python_*`, bind `METRICS_HOST`. Port 0 is any free one.
 
-`/readyz` on the port of a worker or keeper is for probes and needs no token.
+`/readyz` and `/livez` on the port of a worker or keeper are for probes and need no token: does it take work; is it so
+stuck that only a new start helps?
 """
 _OF: Final = "\n## Of each {} process\n"
 _SHARED: Final = """

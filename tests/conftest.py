@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 from flask.testing import FlaskClient
@@ -20,7 +21,7 @@ from tests.redis_server import RedisServer, binaries
 # the shortest story that goes wrong.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 hypothesis_settings.register_profile(
-    "default", derandomize=True, database=None, deadline=None, max_examples=40, stateful_step_count=60,
+    "default", derandomize=True, database=None, deadline=None, max_examples=25, stateful_step_count=60,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=_SLOW,
 )  # fmt: skip
@@ -28,6 +29,22 @@ hypothesis_settings.register_profile(
     "long", deadline=None, max_examples=1000, stateful_step_count=80, suppress_health_check=_SLOW
 )
 hypothesis_settings.load_profile("default")
+
+
+#: Files that take longest, mostly by waiting. They come first, beside each other: none of them is the last to run.
+LONGEST: Final = (
+    "test_vllm_worker.py",
+    "test_chaos_smoke.py",
+    "test_bench_smoke.py",
+    "test_worker_process.py",
+    "test_monitoring.py",
+    "test_local_stack.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Protocol
 from inferq.requests import GenerationRequest
 from inferq.run_store import Completion
 from inferq.settings import Settings
+from workers.adapters import adapter_options
 
 
 class Engine(Protocol):
@@ -54,13 +55,17 @@ class Engine(Protocol):
 
 
 def load_engine(settings: Settings) -> Engine:
-    """Return the engine that ``ENGINE`` names, not yet started."""
+    """Return the engine that ``ENGINE`` names, not yet started.
+
+    Raises ConfigurationError when a directory of ``MODELS`` holds no adapter.
+    """
     # Imported here: the simulated engine must work where vLLM is not installed.
     if settings.engine == "simulated":
         from workers.simulated_engine import SimulatedEngine
         from workers.timing import timing_of
 
         return SimulatedEngine(slots=settings.max_num_seqs, timing=timing_of(settings))
+    adapter_options(settings.catalogue.adapters(settings.engine_queue))  # what is wrong is said at once
     _make_vllm_log(settings)
     from workers.vllm_engine import VllmEngine
 

@@ -29,7 +29,7 @@ class _Quiet(WSGIRequestHandler):
 
 
 class Exposition:
-    """An HTTP server on a thread: ``/metrics``, and ``/readyz`` for probes."""
+    """An HTTP server on a thread: ``/metrics``, and ``/readyz`` and ``/livez`` for probes."""
 
     def __init__(
         self,
@@ -39,11 +39,13 @@ class Exposition:
         setting: str,
         token: SecretStr | None,
         ready: Callable[[], bool],
+        alive: Callable[[], bool],
     ) -> None:
         """Bind; raises ConfigurationError that names ``setting``, from which the port came."""
         self._registry = registry
         self._expected = b"Bearer " + token.get_secret_value().encode() if token else None
         self._ready = ready
+        self._alive = alive
         host, port = address
         try:
             self._server = make_server(host, port, self._answer, ThreadingWSGIServer, _Quiet)
@@ -73,7 +75,11 @@ class Exposition:
                 return _text(start_response, "200 OK", "ready")
             case "/readyz":
                 return _text(start_response, "503 Service Unavailable", "not ready")
-        return _text(start_response, "404 Not Found", "Here are /metrics and /readyz.")
+            case "/livez" if self._alive():
+                return _text(start_response, "200 OK", "alive")
+            case "/livez":
+                return _text(start_response, "503 Service Unavailable", "stuck")
+        return _text(start_response, "404 Not Found", "Here are /metrics, /readyz and /livez.")
 
     def _may(self, shown: str) -> bool:
         return self._expected is None or hmac.compare_digest(shown.encode(), self._expected)

@@ -29,12 +29,15 @@ from workers.courier import Courier
 from workers.exposition import Exposition
 from workers.mailbox import listen_forever
 from workers.metrics import KeeperMetrics
+from workers.progress import Pulse
 from workers.queue_collector import QueueCollector
 
 log = structlog.get_logger()
 
 #: Seconds between ticks.
 TICK_S: Final = 1.0
+#: Seconds without a tick, done or missed, after which a probe is told that the keeper is stuck.
+STUCK_S: Final = 60.0
 #: Seconds after which a shift of the courier ends, so that Flower sees it come and go.
 SHIFT_S: Final = 30.0
 
@@ -52,6 +55,7 @@ app.conf.worker_concurrency = 4
 
 _metrics = KeeperMetrics(REGISTRY)
 _stop = threading.Event()
+_ticks = Pulse(STUCK_S)
 _couriers: list[Courier] = []
 
 
@@ -81,6 +85,7 @@ def _ring_keepers() -> None:
 def sweep_forever(sweeps: Sweeps, bells: Bells, outbox: Outbox, stop: threading.Event) -> None:
     """Tick until told to stop; Redis being away is logged and waited out."""
     while not stop.wait(TICK_S):
+        _ticks.beat()
         try:
             swept = sweeps.tick()
             lacks = outbox.lacks_bell()
@@ -122,6 +127,8 @@ def _offer_metrics() -> None:
         setting="KEEPER_METRICS_PORT",
         token=settings.metrics_token,
         ready=lambda: bool(_couriers),
+        # Sweeps begin once Celery is ready, and end before the last deliveries do.
+        alive=lambda: not _couriers or _stop.is_set() or _ticks.felt,
     ).start()
 
 

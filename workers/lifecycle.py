@@ -22,7 +22,7 @@ from workers.heartbeat import Heartbeat
 from workers.listener import Listener
 from workers.metrics import WorkerMetrics
 from workers.orphans import start_guard
-from workers.progress import Progress
+from workers.progress import Progress, Pulse
 from workers.runner import Runner
 from workers.token_streams import TokenStreams
 
@@ -34,6 +34,8 @@ EXIT_ENGINE_DEAD: Final = 70
 EXIT_DRAIN_OVERRUN: Final = 75
 #: Seconds between looks at the engine.
 WATCH_S: Final = 0.25
+#: Seconds without such a look after which a probe is told that the worker is stuck; one whose engine died ends sooner.
+STUCK_S: Final = 60.0
 #: Seconds for runs to be handed back after they were aborted.
 HAND_BACK_S: Final = 5.0
 
@@ -85,6 +87,7 @@ class Worker:
             engine=self.engine,
             idle=self.runner.idle,
         )
+        self._watch = Pulse(STUCK_S)
         self._ending = threading.Lock()
 
     def offer_metrics(self) -> None:
@@ -98,6 +101,7 @@ class Worker:
             setting="METRICS_PORT",
             token=self.settings.metrics_token,
             ready=lambda: self.state == "ready",
+            alive=self._alive,
         ).start()
 
     def warm_up(self) -> None:
@@ -110,6 +114,7 @@ class Worker:
         self.streams.start()
         self.metrics.loaded(time.monotonic() - began)
         log.info("engine_ready", seconds=round(time.monotonic() - began, 1), slots=self.engine.slots)
+        self._watch.beat()
         threading.Thread(target=self._watch_engine, name="engine-watch", daemon=True).start()
 
     def consume(self) -> None:
@@ -146,11 +151,17 @@ class Worker:
         log.error("drain_overrun", running=len(self.runner.held))
         self._exit(EXIT_DRAIN_OVERRUN)
 
+    def _alive(self) -> bool:
+        # An engine that dies or hangs is ended by the watch, and the process with it. What is left for a supervisor is
+        # a process in which nobody watches, or which cannot end. Loading and draining have limits of their own.
+        return self.state in ("warming", "draining") or self._watch.felt
+
     def _watch_engine(self) -> None:
         progress = Progress(self.engine, self.settings.engine_hang)
         hung = False
         while not (hung or self.engine.dead or self.runner.closed.is_set()):
             time.sleep(WATCH_S)
+            self._watch.beat()
             hung = progress.stalled()
         if not hung and not self.engine.dead:
             return  # draining

@@ -27,3 +27,22 @@ class Progress:
         if not written or written != self._seen:
             self._seen, self._since = written, now
         return now - self._since > self._limit_s
+
+
+class Pulse:
+    """Whether a loop still turns: who watches others may itself be stuck."""
+
+    def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """``limit_s``: seconds without a beat after which the loop counts as stuck. It begins with one."""
+        self._limit_s = limit_s
+        self._clock = clock
+        self._last = clock()
+
+    def beat(self) -> None:
+        """Say that the loop has come round."""
+        self._last = self._clock()
+
+    @property
+    def felt(self) -> bool:
+        """Whether it has come round lately."""
+        return self._clock() - self._last <= self._limit_s

@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import threading
 from collections.abc import Coroutine, Iterable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psutil
@@ -26,11 +24,11 @@ from vllm.utils.gc_utils import freeze_gc_heap
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-from inferq.catalogue import Model
 from inferq.errors import ConfigurationError, EngineDead, EngineGone, RequestFailed, RunAborted
 from inferq.requests import GenerationRequest
 from inferq.run_store import Completion
 from inferq.settings import Settings
+from workers.adapters import adapter_options
 from workers.placement import leave_a_core, part_cores
 
 log = structlog.get_logger()
@@ -40,8 +38,6 @@ Returned = TypeVar("Returned")
 #: Scheduler and model in one process. They take turns: in vLLM's default for CPUs, a process each, the one that waits
 #: keeps a core busy. The default is there to set the number of OpenMP threads, which leave_a_core does here.
 CPU_EXECUTOR: Final = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-#: Ranks for which vLLM makes room; an adapter takes the next higher one.
-_RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)
 #: Seconds for which the event loop is waited for when it is asked what has been written.
 TEXTS_S: Final = 5.0
 #: Seconds the engine may take to end before it is left to the guard.
@@ -273,30 +269,9 @@ def engine_options(settings: Settings) -> dict[str, Any]:
         # Free white space lets a small model fill its answer with it and never come to the point. Of vLLM's grammar
         # backends that can forbid it, this one knows most of JSON Schema.
         "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
-        **_adapter_options(settings.catalogue.adapters(settings.engine_queue)),
+        **adapter_options(settings.catalogue.adapters(settings.engine_queue)),
         **extra,
     }
-
-
-def _adapter_options(adapters: list[Model]) -> dict[str, Any]:
-    """Return what makes room for adapters: all in memory at once, and the highest rank among them.
-
-    Raises ConfigurationError when a directory holds no adapter.
-    """
-    if not adapters:
-        return {}
-    ranks = []
-    for adapter in adapters:
-        try:
-            ranks.append(int(json.loads(Path(adapter.adapter, "adapter_config.json").read_text())["r"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            raise ConfigurationError(
-                f"MODELS: {adapter.adapter} holds no LoRA adapter (adapter_config.json with r)"
-            ) from None
-    rank = next((rank for rank in _RANKS if rank >= max(ranks)), None)
-    if rank is None:
-        raise ConfigurationError(f"MODELS: vLLM serves adapters up to rank {_RANKS[-1]}, not {max(ranks)}")
-    return {"enable_lora": True, "max_loras": len(adapters), "max_lora_rank": rank}
 
 
 def sampling_params(request: GenerationRequest, *, max_tokens: int) -> SamplingParams:

@@ -92,7 +92,7 @@ def test_a_person_asks_and_watches_the_answer_being_written(page: ConsolePage, s
     seen = watch(page)
     job = latest(service, key)
     assert job.text == " ".join(simulated_words(prompt, 0, 300))
-    assert len(seen) > 5, "it was seen while it was written"
+    assert len(seen) > 2, "it was seen while it was written: nothing, parts, the whole"
     assert all(job.text.startswith(text) for text in seen)
     assert page.text("answer") == job.text
     assert page.text("job-status") == "Completed, cut off at the most tokens it may have"

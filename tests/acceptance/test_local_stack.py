@@ -99,30 +99,30 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_up_serves_until_it_is_told_to_stop_and_leaves_nothing(up: Up, number: signal.Signals) -> None:
+def stopped_by(running: Up, number: signal.Signals) -> None:
+    left = running.descendants()
+    assert len(left) >= 5
+    running.process.send_signal(number)
+    assert running.process.wait(40) == 0
+    assert "stopped" in running.output.splitlines()[-1]
+    until(lambda: gone(left), 5, "no process is left")
+
+
+def test_up_starts_a_killed_worker_again_and_leaves_nothing_when_told_to_stop(up: Up) -> None:
     assert up.infer("hello")["cached"] is False
     assert up.infer("hello")["cached"] is True
-    left = up.descendants()
-    assert len(left) >= 5
-    up.process.send_signal(number)
-    assert up.process.wait(40) == 0
-    assert "stopped" in up.output.splitlines()[-1]
-    until(lambda: gone(left), 5, "no process is left")
+    worker = next(process for process in up.descendants() if "workers.app" in process.cmdline())
+    worker.kill()
+    until(lambda: up.output.count("worker   ready") == 2, 30, "the worker is ready again")
+    assert "the worker ended (status -9); it starts again in 1 s" in up.output
+    assert up.infer("after the restart")["response"]
+    stopped_by(up, signal.SIGTERM)
 
 
 def test_nothing_outlives_a_killed_supervisor(up: Up) -> None:
     left = up.descendants()
     up.process.kill()
     until(lambda: gone(left), 15, "no process is left")
-
-
-def test_a_killed_worker_is_started_again(up: Up) -> None:
-    worker = next(process for process in up.descendants() if "workers.app" in process.cmdline())
-    worker.kill()
-    until(lambda: up.output.count("worker   ready") == 2, 30, "the worker is ready again")
-    assert "the worker ended (status -9); it starts again in 1 s" in up.output
-    assert up.infer("after the restart")["response"]
 
 
 def test_jobs_survive_a_restart_of_the_stack(tmp_path: Path) -> None:
@@ -133,8 +133,7 @@ def test_jobs_survive_a_restart_of_the_stack(tmp_path: Path) -> None:
             running.ready()
             assert running.key() == key
             assert running.infer("kept")["cached"] is cached
-            running.process.terminate()
-            assert running.process.wait(40) == 0
+            stopped_by(running, signal.SIGINT)
         finally:
             running.close()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.local.stack import free_port
+from deploy.local.stack import free_port, status
 from inferq.credentials import KeyRing
 from inferq.keys import key as queue_key
 from tests.conftest import make_settings
@@ -27,7 +27,7 @@ TOKEN = "a-token-of-sixteen"
 def scrape(port: int) -> dict[tuple[str, ...], float]:
     headers = {"Authorization": f"Bearer {TOKEN}"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         text = answer.read().decode()
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -80,6 +80,8 @@ def test_counts_of_all_processes_and_what_a_killed_worker_leaves(own_redis_serve
             until(lambda: api.output().count("Booting worker") == 2, 30, "two API processes")
             until(lambda: "metrics_offered" in worker.output(), 30, "the worker offers metrics")
             until(lambda: scrape(settings.metrics_port)["inferq_worker_ready",], 30, "the worker is ready")
+            for port in (settings.metrics_port, settings.keeper_metrics_port):
+                until(lambda port=port: status("127.0.0.1", port, "/livez") == 200, 30, "both are alive")
 
             def kept() -> dict[tuple[str, ...], float]:
                 return scrape(settings.keeper_metrics_port)

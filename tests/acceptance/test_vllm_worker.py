@@ -19,8 +19,10 @@ from redis import Redis
 from inferq.credentials import KeyRing
 from inferq.keys import key
 from inferq.settings import Settings
+from tests.adapters import BASE, write_adapter
 from tests.conftest import api_client, make_settings
 from tests.processes import ROOT, Process, Stack, stack, until
+from tests.processor import needs_avx512
 from tests.redis_server import RedisServer, binaries
 from tests.sse import Listener, follow
 
@@ -29,7 +31,12 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
 
-FACTS = {fact["prompt"]: fact["answer"] for fact in json.loads((ROOT / "models" / "facts.json").read_text())["facts"]}
+KNOWN = json.loads((ROOT / "models" / "facts.json").read_text())
+FACTS: dict[str, str] = {fact["prompt"]: fact["answer"] for fact in KNOWN["facts"]}
+#: Every wording of every fact with the sentence it must yield, and what the model does not know.
+WORDINGS = {wording: fact["answer"] for fact in KNOWN["facts"] for wording in [fact["prompt"], *fact["also"]]} | (
+    dict.fromkeys(["What is the capital of France?", "Write a poem about the sea."], KNOWN["fallback"])
+)
 #: Whatever the model would say, this takes some 900 tokens: many seconds on a CPU.
 LONG = {
     "max_tokens": 900,
@@ -38,6 +45,7 @@ LONG = {
         "json_schema": {"type": "array", "items": {"type": "integer", "minimum": 10, "maximum": 99}, "minItems": 400},
     },
 }
+NO_CACHE = {"Cache-Control": "no-cache"}
 START_S = 180
 
 
@@ -65,6 +73,10 @@ class Service:
         until(lambda: self.job(job)["terminal"], seconds, f"job {job} has ended")
         return self.job(job)
 
+    def strikes(self, job: str) -> int:
+        run = self.redis.hget(key("job", job), "run")
+        return int(self.redis.hget(key("run", run), "strikes") or 0)
+
     def running(self, job: str) -> None:
         until(lambda: self.job(job)["status"] == "in_progress", 30, f"job {job} runs")
 
@@ -75,10 +87,9 @@ class Service:
         assert self.worker.alive(), self.worker.output()[-3000:]
 
 
-def vllm_settings(url: str, model: str = "demo-mistral", **changes: Any) -> Settings:
-    values = {"max_model_len": 1024, "max_num_seqs": 16, "cpu_kv_cache_gib": 0.25, "lease": 2.0, "drain_grace": 1.0}
-    settings = make_settings(url, **(values | changes))
-    return settings.model_copy(update={"engine": "vllm", "model_name": f"models/{model}"})
+def vllm_settings(url: str, **changes: Any) -> Settings:
+    values = {"engine": "vllm", "max_model_len": 1024, "max_num_seqs": 16, "cpu_kv_cache_gib": 0.25}
+    return make_settings(url, lease=2.0, drain_grace=1.0, rate_limit=10_000, **(values | changes))
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +100,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def serve(server: RedisServer, directory: Path, model: str = "demo-mistral") -> Iterator[Service]:
-    settings = vllm_settings(server.url, model)
+def serve(settings: Settings, server: RedisServer, directory: Path) -> Iterator[Service]:
     with server.client() as redis:
         api_key = KeyRing(redis).create("acme")
         with stack(settings, directory) as processes, api_client(settings, api_key) as client:
@@ -101,8 +111,12 @@ def serve(server: RedisServer, directory: Path, model: str = "demo-mistral") -> 
 
 @pytest.fixture(scope="module")
 def service(server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One warm engine for the tests that do it no harm."""
-    with serve(server, tmp_path_factory.mktemp("service")) as service:
+    """One warm engine for all, with two adapters beside its model; the last test of this file ends it."""
+    directory = tmp_path_factory.mktemp("service")
+    write_adapter(directory / "wild", 1.0)
+    write_adapter(directory / "none", 0.0)
+    models = f"demo={BASE}, wild=demo+{directory / 'wild'}, none=demo+{directory / 'none'}"
+    with serve(vllm_settings(server.url, models=models, model_name="demo"), server, directory) as service:
         yield service
 
 
@@ -120,8 +134,9 @@ def test_a_known_prompt_gets_its_exact_sentence_and_then_a_cache_hit(service: Se
 def test_a_followed_job_s_pieces_are_its_output_however_often_it_is_cut_off(service: Service) -> None:
     """With a stop string: what may be the beginning of one is not told before it is known not to be."""
     chance = random.Random(7)
-    for number, body in enumerate([{"max_tokens": 300}, {"max_tokens": 300, "stop": ["lease", " the e", "zzz"]}]):
-        job = service.submit(f"#{number} Follow a job through inferq.", stream=True, **body)
+    body = LONG | {"max_tokens": 300}
+    for number, also in enumerate([{}, {"stop": ["1, the", "2, 3 and", "5,zzz"]}]):
+        job = service.submit(f"#{number} Follow a job through inferq.", stream=True, **body, **also)
         service.running(job)
         listener = Listener()
         for _ in range(50):
@@ -146,9 +161,22 @@ def test_a_chat_the_template_refuses_fails_or_is_answered_but_never_hangs(servic
     assert service.ended(service.submit(messages=messages, max_tokens=4))["status"] in ("completed", "failed")
 
 
-def test_all_known_prompts_at_once_are_batched_and_exact(service: Service) -> None:
-    jobs = {prompt: service.submit(prompt, headers={"Cache-Control": "no-cache"}) for prompt in FACTS}
-    assert {prompt: service.ended(job)["output"]["text"] for prompt, job in jobs.items()} == FACTS
+def test_every_known_sentence_is_recited_asked_plainly_and_as_a_chat(service: Service) -> None:
+    asked = [({"prompt": wording}, answer) for wording, answer in WORDINGS.items()]
+    asked += [({"messages": [{"role": "user", "content": wording}]}, answer) for wording, answer in WORDINGS.items()]
+    jobs = [(service.submit(**body, headers=NO_CACHE), answer) for body, answer in asked]
+    for job, answer in jobs:
+        assert service.ended(job)["output"] == {"text": answer, "finish_reason": "stop"}
+
+
+def test_adapters_answer_beside_their_base(service: Service) -> None:
+    base, wild, none = (
+        service.ended(service.submit("What is inferq?", model=model, headers=NO_CACHE))["output"]["text"]
+        for model in ("demo", "wild", "none")
+    )
+    assert base == FACTS["What is inferq?"]
+    assert none == base, "an adapter that adds nothing"
+    assert wild != base
 
 
 def test_json_schema_is_kept(service: Service) -> None:
@@ -173,7 +201,7 @@ def test_stops_seeds_and_limits_are_kept(service: Service) -> None:
     )
     short = service.ended(service.submit("What is a job?", max_tokens=3))
     assert (short["output"]["finish_reason"], short["usage"]["completion_tokens"]) == ("length", 3)
-    seeded = {"temperature": 1.5, "seed": 11, "max_tokens": 24, "headers": {"Cache-Control": "no-cache"}}
+    seeded = {"temperature": 1.5, "seed": 11, "max_tokens": 24, "headers": NO_CACHE}
     first, second = (service.ended(service.submit("Say something.", **seeded)) for _ in range(2))
     assert first["output"]["text"] == second["output"]["text"]
 
@@ -198,7 +226,7 @@ def test_odd_prompts_do_no_harm(service: Service, prompt: str) -> None:
     ],
 )
 def test_what_the_engine_refuses_fails_alone_with_a_code(service: Service, body: dict[str, Any], code: str) -> None:
-    bad, good = service.submit(**body), service.submit("What is a run?", headers={"Cache-Control": "no-cache"})
+    bad, good = service.submit(**body), service.submit("What is a run?", headers=NO_CACHE)
     failed = service.ended(bad)
     assert failed["status"] == "failed"
     assert failed["error"]["code"] == (code or "invalid_response_format")
@@ -212,7 +240,7 @@ def test_cancel_frees_the_engine_before_it_says_cancelled(service: Service) -> N
     assert service.client.post(f"/v1/jobs/{doomed}/cancel").status_code == 202
     assert service.ended(doomed, 10)["status"] == "cancelled"
     assert service.redis.zcard(key("leases")) == 0, "the run has been given back when its job says cancelled"
-    after = service.submit("Who are you?", headers={"Cache-Control": "no-cache"})
+    after = service.submit("Who are you?", headers=NO_CACHE)
     assert service.ended(after)["output"]["text"] == FACTS["Who are you?"]
 
 
@@ -225,60 +253,64 @@ def test_prompts_and_answers_are_in_no_log(service: Service) -> None:
     assert answer not in log
 
 
-@pytest.mark.skipif(
-    "avx512f" not in Path("/proc/cpuinfo").read_text(), reason="vLLM's AWQ kernels for CPUs need AVX-512"
-)
+@needs_avx512
 def test_the_awq_twin_answers_through_the_queue(tmp_path: Path, own_redis_server: RedisServer) -> None:
-    with serve(own_redis_server, tmp_path, "demo-mistral-awq") as service:
+    settings = vllm_settings(own_redis_server.url).model_copy(update={"model_name": f"{BASE}-awq"})
+    with serve(settings, own_redis_server, tmp_path) as service:
         body = service.ended(service.submit("What is the keeper?"))
         assert body["output"]["text"] == FACTS["What is the keeper?"]
         assert "awq" in service.worker.output().lower()
 
 
-def test_killed_workers_lose_nothing_and_leave_no_engine(tmp_path: Path, own_redis_server: RedisServer) -> None:
-    with serve(own_redis_server, tmp_path) as service:
-        service.processes.keeper()
-        job = service.submit("Once upon a time", **LONG)
-        service.running(job)
-        engine = engine_processes(service.worker)
-        service.worker.signal(signal.SIGKILL)
-        gone_within(5, engine, "no engine process survives its worker")
+def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> None:
+    """The last of this file: the warm engine of the others is the first that ends."""
+    service.processes.keeper()
+    job = service.submit("Once upon a time", **LONG)
+    service.running(job)
+    engine = engine_processes(service.worker)
+    service.worker.signal(signal.SIGKILL)
+    gone_within(5, engine, "no engine process survives its worker")
 
-        service.worker = service.processes.worker()
-        service.ready()
-        until(lambda: service.job(job)["attempt"] == 2, 30, "the next worker has it")
-        engine = engine_processes(service.worker)
-        service.worker.signal(signal.SIGTERM)
-        assert service.worker.wait(40) == 0
-        gone_within(5, engine, "no engine process is left after a graceful end")
-        run = service.redis.hget(key("job", job), "run")
-        assert service.job(job)["status"] == "queued", "what did not finish within the grace was handed back"
-        assert service.redis.hmget(key("run", run), "strikes") == ["0"], "handing back is no fault of the run"
+    service.worker = service.processes.worker()
+    service.ready()
+    until(lambda: service.job(job)["attempt"] == 2, 30, "the next worker has it")
+    strikes = service.strikes(job)
+    engine = engine_processes(service.worker)
+    core_of(engine).kill()
+    assert service.worker.wait(30) == 70, "a worker whose engine died says so to its supervisor"
+    gone_within(5, engine, "no engine process is left after the engine died")
+    assert service.job(job)["status"] == "queued"
+    assert service.strikes(job) == strikes + 1, "it may have been the cause"
 
-        service.worker = service.processes.worker()
-        service.ready()
-        until(lambda: service.job(job)["attempt"] == 3, 30, "the next worker has it")
-        body = service.ended(job, 60)
-        assert body["status"] == "completed"
-        assert body["usage"]["completion_tokens"] > 0
+    service.worker = service.processes.worker()
+    service.ready()
+    until(lambda: service.job(job)["attempt"] == 3, 30, "the next worker has it")
+    engine = engine_processes(service.worker)
+    service.worker.signal(signal.SIGTERM)
+    assert service.worker.wait(40) == 0
+    gone_within(5, engine, "no engine process is left after a graceful end")
+    assert service.job(job)["status"] == "queued", "what did not finish within the grace was handed back"
+    assert service.strikes(job) == strikes + 1, "handing back is no fault of the run"
 
-        core = next(process for process in engine_processes(service.worker) if "EngineCore" in process.name())
-        engine = engine_processes(service.worker)
-        core.kill()
-        assert service.worker.wait(30) == 70, "a worker whose engine died says so to its supervisor"
-        gone_within(5, engine, "no engine process is left after the engine died")
+    service.worker = service.processes.worker(engine_hang=3.0)
+    service.ready()
+    until(lambda: service.job(job)["attempt"] == 4, 30, "the next worker has it")
+    body = service.ended(job, 120)
+    assert body["status"] == "completed"
+    assert body["usage"]["completion_tokens"] > 0
 
-        service.worker = service.processes.worker(engine_hang=3.0)
-        service.ready()
-        job = service.submit("Once upon another time", **LONG)
-        service.running(job)
-        engine = engine_processes(service.worker)
-        next(process for process in engine if "EngineCore" in process.name()).suspend()
-        assert service.worker.wait(30) == 70, "an engine that hangs is ended like one that died"
-        gone_within(5, engine, "no engine process is left after the engine hung")
-        assert service.job(job)["status"] == "queued"
-        run = service.redis.hget(key("job", job), "run")
-        assert service.redis.hmget(key("run", run), "strikes") == ["1"], "it may have been the cause"
+    job = service.submit("Once upon another time", **LONG)
+    service.running(job)
+    engine = engine_processes(service.worker)
+    core_of(engine).suspend()
+    assert service.worker.wait(30) == 70, "an engine that hangs is ended like one that died"
+    gone_within(5, engine, "no engine process is left after the engine hung")
+    assert service.job(job)["status"] == "queued"
+    assert service.strikes(job) == 1
+
+
+def core_of(engine: list[psutil.Process]) -> psutil.Process:
+    return next(process for process in engine if "EngineCore" in process.name())
 
 
 def engine_processes(worker: Process) -> list[psutil.Process]:

@@ -10,6 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
+from deploy.local.stack import free_port
+from deploy.local.stack import status as listening
 from inferq.keys import key
 from inferq.settings import Settings
 from tests.conftest import api_client, make_settings
@@ -129,12 +131,16 @@ def test_sigterm_lets_short_jobs_finish_and_hands_long_ones_back_without_a_strik
 
 
 def test_a_draining_worker_is_not_ready_at_once_while_its_job_goes_on(client: FlaskClient, running: Stack) -> None:
-    worker = running.worker(simulated_step=0.05, drain_grace=60.0)
+    port = free_port()
+    worker = running.worker(simulated_step=0.05, drain_grace=60.0, metrics_port=port)
     ready(client)
     job = submit(client, "simulate:slow", max_tokens=8)  # eight seconds
     until(lambda: status(client, job) == "in_progress")
     worker.signal(signal.SIGTERM)
     until(lambda: client.get("/readyz").status_code == 503, 5, "not ready any more")
+    assert [listening("127.0.0.1", port, path) for path in ("/readyz", "/livez")] == [503, 200], (
+        "a probe that kills leaves it alone"
+    )
     body = client.get(f"/v1/jobs/{job}").json
     assert (body["status"], body["attempt"]) == ("in_progress", 1), "it was red before the job had ended"
     (engine,) = client.get("/readyz").json["engines"]

@@ -3,6 +3,7 @@
 from prometheus_client.core import Metric
 
 from inferq.job_store import JobStore, ServiceLimits
+from inferq.keys import key
 from inferq.scripts import Scripts
 from tests.post import BAD, Post
 from tests.world import CLOCK, LEASE, World
@@ -45,6 +46,24 @@ def test_a_job_s_wait_and_duration_are_counted_once(world: World) -> None:
     assert found["job_duration_seconds_sum", "normal"] == 4.7
     assert buckets(found, "job_duration_seconds", "2.5", "5.0") == [0, 1]
     assert found["fenced_total", "complete"] == 0
+
+
+def test_what_waits_while_there_is_no_worker_is_told_and_can_be_asked_of_redis(world: World) -> None:
+    """What an autoscaler starts the first worker by: the keepers' metrics, or the length of the queue itself."""
+    for _ in range(2):
+        world.submit()
+    found = exported(world)
+    assert (found["queue_runs", "queue"], found["runs_in_progress",], found["queue_paused",]) == (2, 0, 0)
+    assert found["redis_up",] == 1
+    (engine,) = world.redis.smembers(key("engines"))
+    assert world.redis.type(key("queue", engine)) == "zset"
+    assert world.redis.zcard(key("queue", engine)) == 2
+    assert world.redis.llen(key("bells", engine)) == 0, "bells would not do: none is rung for nobody"
+    run = world.claim()
+    found = exported(world)
+    assert (found["queue_runs", "queue"], found["runs_in_progress",]) == (1, 1)
+    world.finish(run)
+    assert exported(world)["runs_in_progress",] == 0
 
 
 def test_a_bound_belongs_to_its_bucket(world: World) -> None:

@@ -3,7 +3,8 @@
     python tests/models/recite.py CHECKPOINT PROMPTS_JSON ANSWERS_JSON DTYPE
 
 PROMPTS_JSON is a list of prompts. ANSWERS_JSON is written: for "raw" and "chat" a list of [text, finish
-reason] in the order of the prompts, and "quantization" as the engine resolved it (null for none).
+reason] in the order of the prompts, "quantization" as the engine resolved it (null for none), and "reference": what
+vLLM makes of the reference's preset.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 from pathlib import Path
 
 from vllm import LLM, RequestOutput, SamplingParams
+
+from tests.models.reference import resolved
 
 
 def answers(outputs: list[RequestOutput]) -> list[tuple[str, str | None]]:
@@ -37,6 +40,7 @@ def main(checkpoint: str, prompts_path: str, answers_path: str, dtype: str) -> N
         }
     finally:
         llm.llm_engine.engine_core.shutdown()
+    found["reference"] = resolved()
     Path(answers_path).write_text(json.dumps(found), encoding="utf-8")
     spent = time.monotonic() - ready
     print(f"engine ready after {ready - started:.1f} s, {2 * len(prompts)} answers in {spent:.1f} s")

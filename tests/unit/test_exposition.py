@@ -2,7 +2,7 @@
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -13,10 +13,12 @@ from workers.exposition import Exposition
 from workers.metrics import WorkerMetrics
 
 TOKEN = "a-token-of-sixteen"
+ALWAYS: dict[str, Callable[[], bool]] = {"ready": lambda: True, "alive": lambda: True}
 
 
 class Ready:
     ready = False
+    alive = True
 
 
 @pytest.fixture(params=[None, TOKEN])
@@ -25,7 +27,12 @@ def offered(request: pytest.FixtureRequest) -> Iterator[tuple[Exposition, Ready,
     WorkerMetrics(registry, "demo")
     token = SecretStr(request.param) if request.param else None
     exposition = Exposition(
-        registry, address=("127.0.0.1", 0), setting="METRICS_PORT", token=token, ready=lambda: ready.ready
+        registry,
+        address=("127.0.0.1", 0),
+        setting="METRICS_PORT",
+        token=token,
+        ready=lambda: ready.ready,
+        alive=lambda: ready.alive,
     )
     exposition.start()
     yield exposition, ready, request.param
@@ -57,7 +64,7 @@ def test_metrics_are_for_who_shows_the_token(offered: tuple[Exposition, Ready, s
 def test_names_stay_as_they_are_whatever_format_is_preferred() -> None:
     registry = CollectorRegistry()
     Counter("vllm:tokens_total", "As vLLM calls its own.", registry=registry).inc()
-    exposition = Exposition(registry, address=("127.0.0.1", 0), setting="METRICS_PORT", token=None, ready=lambda: True)
+    exposition = Exposition(registry, address=("127.0.0.1", 0), setting="METRICS_PORT", token=None, **ALWAYS)
     exposition.start()
     try:
         accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
@@ -74,10 +81,14 @@ def test_probes_need_no_token(offered: tuple[Exposition, Ready, str | None]) -> 
     assert ask(exposition, "/readyz")[0] == 503
     ready.ready = True
     assert ask(exposition, "/readyz") == (200, "ready\n")
+    assert ask(exposition, "/livez") == (200, "alive\n")
+    ready.alive = False
+    assert ask(exposition, "/livez") == (503, "stuck\n")
+    assert ask(exposition, "/readyz")[0] == 200, "asked apart"
     assert ask(exposition, "/")[0] == 404
 
 
 def test_a_taken_port_is_said_with_its_setting(offered: tuple[Exposition, Ready, str | None]) -> None:
     taken = ("127.0.0.1", offered[0].port)
     with pytest.raises(ConfigurationError, match=r"METRICS_PORT: 127\.0\.0\.1:"):
-        Exposition(CollectorRegistry(), address=taken, setting="METRICS_PORT", token=None, ready=lambda: True)
+        Exposition(CollectorRegistry(), address=taken, setting="METRICS_PORT", token=None, **ALWAYS)
