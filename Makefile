@@ -8,6 +8,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # Tools that look at images and packages have an environment of their own.
 SUPPLY := $(VENV)-supply
+# Locust too: it is a plugin of pytest, and would patch every test run.
+LOAD := $(VENV)-load
 LOCKS = $(filter-out deploy/locks/build.txt,$(wildcard deploy/locks/*.txt))
 # `make up ENGINE=simulated` needs neither torch nor vLLM.
 ENGINE ?=
@@ -15,7 +17,7 @@ STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench chaos preview dashboards install clean colab-check \
+.PHONY: help demo up test lint format bench load-check chaos preview dashboards install clean colab-check \
 	lock licences audit sbom images-check compose-check containers-clean
 
 help: ## List the targets
@@ -40,8 +42,11 @@ lint: $(VENV)/dev ## Check style, types and the direction of imports
 format: $(VENV)/dev ## Put the code in order
 	@$(BIN)/ruff format --quiet . && $(BIN)/ruff check --quiet --fix .
 
-bench: $(VENV)/dev $(VENV)/cpu ## Measure latency and throughput beside others, in one run
-	@$(BIN)/python -m bench $(BENCH)
+bench: $(VENV)/dev $(VENV)/cpu $(LOAD)/tools ## Measure latency and throughput beside others, in one run
+	@LOCUST=$(LOAD)/bin/locust $(BIN)/python -m bench $(BENCH)
+
+load-check: $(VENV)/dev $(LOAD)/tools ## A short turn of the simulated day and of Locust's load
+	@LOCUST=$(LOAD)/bin/locust $(BIN)/python -m pytest -q tests/acceptance/test_bench_scaling.py
 
 chaos: $(VENV)/dev $(VENV)/cpu ## Kill everything under load for half an hour, and count what is lost
 	@$(BIN)/python -m chaos $(CHAOS)
@@ -86,7 +91,7 @@ containers-clean: $(VENV)/dev ## Remove the stand-ins and what was built on them
 install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv
 
 clean: ## Remove what make has made
-	rm -rf $(VENV) $(SUPPLY) .inferq .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SUPPLY) $(LOAD) .inferq .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/base: requirements-base.txt
 	@echo "installing inferq's requirements into $(VENV)"
@@ -96,6 +101,10 @@ $(VENV)/base: requirements-base.txt
 $(SUPPLY)/tools: requirements-supply.txt
 	@test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
 	@$(SUPPLY)/bin/python -m pip -qq --disable-pip-version-check install -r requirements-supply.txt && touch $@
+
+$(LOAD)/tools: requirements-load.txt
+	@test -x $(LOAD)/bin/python || $(PYTHON) -m venv $(LOAD)
+	@$(LOAD)/bin/python -m pip -qq --disable-pip-version-check install -r requirements-load.txt && touch $@
 
 $(VENV)/local: $(VENV)/base requirements-local.txt client/pyproject.toml
 	@$(PIP) install -r requirements-local.txt && touch $@

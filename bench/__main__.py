@@ -12,9 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from bench import (
+    capacity,
     fairness,
     latency,
     metrics,
+    mixed,
     overload,
     scale,
     simulation,
@@ -25,6 +27,9 @@ from bench import (
     waiters,
     webhooks,
 )
+from bench.day import traffic
+from bench.day.pictures import draw_day
+from bench.day.plays import play
 from bench.machine import describe_machine
 from bench.processes import Children, children
 from bench.stack import engine_settings
@@ -44,6 +49,9 @@ USUAL = (
     "webhooks",
     "metrics",
     "streaming",
+    "capacity",
+    "load",
+    "day",
 )
 #: What answers where the engine itself is not what is measured.
 ENGINES = ("vllm", "simulated")
@@ -63,8 +71,12 @@ def main(
     deepest: Annotated[int, typer.Option(min=100, help="Jobs waiting, at most.")] = scale.DEPTHS[-1],
     burst: Annotated[int, typer.Option(min=100, help="Requests of the spike.")] = spike.BURST,
     seconds: Annotated[float, typer.Option(min=1, help="Seconds of fairness's phases and of the overload.")] = 60.0,
+    day: Annotated[int, typer.Option(min=10_000, help="Requests of the simulated day.")] = 2_000_000,
+    seed: Annotated[int, typer.Option(help="Of the simulated day and the mixed load.")] = 1,
+    users: Annotated[int, typer.Option(min=1, max=500, help="Clients of the mixed load.")] = mixed.USERS,
     engine: Annotated[str, typer.Option(help="vllm, or simulated: then figures say nothing of an engine.")] = "vllm",
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / "bench-results",
+    pictures: Annotated[Path | None, typer.Option(help="Where plots go; beside the JSON when not given.")] = None,
 ) -> None:
     """Measure inferq beside others in one run and say on which machine."""
     if engine not in ENGINES:
@@ -130,6 +142,24 @@ def main(
         tables.print_waiters(rows)
         return [asdict(row) for row in rows]
 
+    def measure_capacity(started: Children) -> Any:
+        costs, weights = capacity.measure_capacity(started, rounds, 2 * requests)
+        tables.print_capacity(costs, weights)
+        return {"costs": [asdict(one) for one in costs], "weights": asdict(weights)}
+
+    def measure_load(started: Children) -> Any:
+        rows, course = mixed.measure_mixed(started, users, seconds, seed)
+        tables.print_mixed(rows, course)
+        tables.console.print(f"drawn into {mixed.draw(course, pictures or out)}")
+        return {"requests": [asdict(row) for row in rows], "course": asdict(course)}
+
+    def measure_day(_: Children) -> Any:
+        demand = traffic.Traffic(requests=day, common=max(100, day // 100))
+        played = play(demand, seed)
+        tables.print_day(played)
+        tables.console.print(f"drawn into {', '.join(file.name for file in draw_day(played, pictures or out))}")
+        return {"traffic": asdict(demand), "seed": seed, "outcomes": [asdict(one) for one in played.outcomes]}
+
     measures: dict[str, Callable[[Children], Any]] = {
         "latency": measure_latency,
         "throughput": measure_throughput,
@@ -141,6 +171,9 @@ def main(
         "webhooks": measure_webhooks,
         "metrics": measure_metrics,
         "streaming": measure_streaming,
+        "capacity": measure_capacity,
+        "load": measure_load,
+        "day": measure_day,
         "waiters": measure_waiters,
     }
     chosen = what or list(USUAL)

@@ -69,7 +69,7 @@ class Filled:
         operations: dict[str, list[float]] = {"submit": [], "poll": [], "claim": [], "cancel": []}
         for number in range(calls):
             caller = self._callers[number % KEYS]
-            submission = self._submission()
+            submission = make_submission()
             self._timed(operations["submit"], partial(self._jobs.submit, caller, submission))
             known, job = self._ids[number * 7919 % len(self._ids)]
             self._timed(operations["poll"], partial(self._jobs.read, known, job))
@@ -90,34 +90,11 @@ class Filled:
         """Submit as the API does; returns some jobs with their owners."""
         sample: list[tuple[Credential, str]] = []
         for number in range(self.depth):
-            caller, submission = self._callers[number % KEYS], self._submission()
+            caller, submission = self._callers[number % KEYS], make_submission()
             self._jobs.submit(caller, submission)
             if number * CALLS // self.depth >= len(sample):
                 sample.append((caller, submission.job_id))
         return sample
-
-    @staticmethod
-    def _submission() -> Submission:
-        return Submission(
-            job_id=new_id(),
-            run_id=new_id(),
-            engine=ENGINE,
-            model=ENGINE,
-            priority="normal",
-            cost=306,
-            prompt_tokens=50,
-            fingerprint=f"{new_id()}{new_id()}"[:64],
-            scope="tenant",
-            read_cache=True,
-            store=True,
-            share=True,
-            only_if_cached=False,
-            cache_status="miss",
-            max_depth=10**9,
-            max_tokens=10**15,
-            ttl_ms=86_400_000,
-            request_json=_REQUEST,
-        )
 
     @staticmethod
     def _parsed(presented: str) -> Credential:
@@ -127,6 +104,31 @@ class Filled:
 
     def _memory(self) -> int:
         return int(self.redis.info("memory")["used_memory"])
+
+
+def make_submission(**changes: Any) -> Submission:
+    """Return what the API asks of the submit script for a new prompt of 200 characters, with ``changes``."""
+    fields: dict[str, Any] = {
+        "job_id": new_id(),
+        "run_id": new_id(),
+        "engine": ENGINE,
+        "model": ENGINE,
+        "priority": "normal",
+        "cost": 306,
+        "prompt_tokens": 50,
+        "fingerprint": f"{new_id()}{new_id()}"[:64],
+        "scope": "tenant",
+        "read_cache": True,
+        "store": True,
+        "share": True,
+        "only_if_cached": False,
+        "cache_status": "miss",
+        "max_depth": 10**9,
+        "max_tokens": 10**15,
+        "ttl_ms": 86_400_000,
+        "request_json": _REQUEST,
+    }
+    return Submission(**(fields | changes))
 
 
 def measure_scale(children: Children, rounds: int, depths: Sequence[int] = DEPTHS) -> list[Row]:

@@ -6,9 +6,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import (
+    capacity,
     fairness,
     latency,
     metrics,
+    mixed,
     overload,
     scale,
     simulation,
@@ -18,6 +20,7 @@ from bench import (
     waiters,
     webhooks,
 )
+from bench.day.plays import Played
 from workers.timing import Timing
 
 #: A file gets as many columns as the widest table needs.
@@ -190,4 +193,41 @@ def print_streaming(cost: streaming.Cost, rows: list[streaming.FirstToken]) -> N
     table = Table("first token, engine to client", "jobs", "p50 ms", "p99 ms")
     for row in rows:
         table.add_row(f"{row.clients} clients", str(row.jobs), f"{row.p50_ms:.1f}", f"{row.p99_ms:.1f}")
+    console.print(table)
+
+
+def print_capacity(costs: list[capacity.Cost], weights: capacity.Weights) -> None:
+    """Print what one Redis spends on each step, and what it keeps weighs."""
+    table = Table("step", "µs of Redis' CPU", "rounds", f"a second at {capacity.BUSY:.0%} of a core")
+    for one in costs:
+        table.add_row(one.step, f"{one.us:.0f}", f"{one.lowest:.0f} to {one.highest:.0f}", f"{one.per_s:,.0f}")
+    console.print(table)
+    table = Table(f"kept, with {weights.jobs:,} of them", "bytes each")
+    table.add_row("job that waits, prompt of 200 characters", f"{weights.waiting:,.0f}")
+    table.add_row("job that has ended, answer of 64 tokens", f"{weights.ended:,.0f}")
+    table.add_row("stored completion of 64 tokens", f"{weights.completion:,.0f}")
+    console.print(table)
+
+
+def print_mixed(rows: list[mixed.Row], course: mixed.Course) -> None:
+    """Print what Locust's clients did and how long it took them."""
+    title = f"{course.users} clients, {course.seconds:.0f} s, {course.hit_share:.0%} of submits answered from the cache"
+    table = Table("request", "sent", "failed", "p50 ms", "p95 ms", "p99 ms", "a second", title=title)
+    for row in rows:
+        times = (f"{value:.0f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms))
+        table.add_row(row.name, str(row.requests), str(row.failures), *times, f"{row.per_s:.1f}")
+    console.print(table)
+
+
+def print_day(played: Played) -> None:
+    """Print what each policy makes of the simulated day."""
+    title = (
+        f"{sum(played.demand.came):,} requests, {played.demand.hit_share:.1%} answered from the cache, "
+        f"{len(played.demand.runs):,} runs"
+    )
+    table = Table("workers", "GPU-hours", "p50 s", "p99 s", "p99 of the worst 5 min", "batch p50 s", "turned away",
+                  "most ready", title=title)  # fmt: skip
+    for one in played.outcomes:
+        waits = (f"{value:.1f}" for value in (one.p50_s, one.p99_s, one.worst_s, one.batch_p50_s))
+        table.add_row(one.policy, f"{one.gpu_h:.0f}", *waits, f"{one.turned_away:.2%}", str(one.most_ready))
     console.print(table)

@@ -32,7 +32,7 @@ STAY: Final = (
 #: Keys of an engine that must be empty when no job is left.
 EMPTY: Final = ("queue", "struck", "solitary", "arrivals", "flows", "paces", "waiting_jobs", "active")
 #: A tenant's usage by day, and what its Idempotency-Keys have made, are kept longer than its jobs.
-KEPT_APART: Final = re.compile(r"tenant:[^:]*(:usage:|:idempotency:|:webhook-secrets$|$)")
+KEPT_APART: Final = re.compile(r"tenant:[^:]*(:usage:|:idempotency:|$)|webhook-secrets:")
 #: What receivers are to be told, in lines that must be empty.
 UNTOLD: Final = (":due", ":sending")
 

@@ -73,7 +73,8 @@ KEYS: Final[dict[str, str]] = {
     "undelivered": PREFIX + "undelivered",  # sorted set: delivery that has not ended by the instant (ms) it was made
     "outbox_totals": PREFIX + "outbox:totals",  # hash: deliveries by how they ended, counted for ever
     "dead_deliveries": PREFIX + "dead-deliveries",  # sorted set: delivery given up by the instant (ms) of that
-    "webhook_secrets": PREFIX + "tenant:{}:webhook-secrets",  # sorted set: secret by the instant (ms) it ends, or inf
+    # Not below tenant:, so that an ACL can keep workers from it (deploy/acl).
+    "webhook_secrets": PREFIX + "webhook-secrets:{}",  # sorted set: secret by the instant (ms) it ends, or inf
     "disabled": PREFIX + "tenant:{}:disabled-webhooks",  # sorted set: address that said 410 Gone, by when (ms)
     # -- completions (on CACHE_REDIS_URL when that is another server)
     "cache": PREFIX + "cache:{}:{}",  # string: JSON of a completion, by scope (tenant or "shared") and fingerprint

@@ -25,9 +25,22 @@ class World:
 
     def __init__(self, redis: Redis) -> None:
         redis.flushall()
-        self.redis = redis
-        self.now = 1_800_000_000_000
+        self._look(redis, 1_800_000_000_000)
         self.pass_ms(0)
+        self.caller = self.new_caller("acme")
+
+    @classmethod
+    def on(cls, redis: Redis, *, now: int, caller: Credential) -> "World":
+        """The world as it stands in a Redis, seen by the same caller."""
+        world = cls.__new__(cls)
+        world._look(redis, now)
+        world.pass_ms(0)
+        world.caller = caller
+        return world
+
+    def _look(self, redis: Redis, now: int) -> None:
+        self.redis = redis
+        self.now = now
         scripts = Scripts(redis, clock=CLOCK)
         self.jobs = self.store(redis)
         self.tenants = Tenants(redis, scripts)
@@ -35,7 +48,6 @@ class World:
         self.other = RunStore(scripts, engine="demo", worker="w2", lease_ms=LEASE)
         self.sweeps = Sweeps(scripts, lease_ms=LEASE, tick_ms=1000)
         self.operations = Operations(scripts)
-        self.caller = self.new_caller("acme")
 
     @staticmethod
     def store(redis: Redis) -> JobStore:
@@ -116,6 +128,6 @@ class World:
         """Keys below inferq's prefix that belong to jobs and runs, without tombstones, windows and bookkeeping."""
         ignored = re.compile(
             r"iq:(gone:.*|keys?(:.*)?|window:.*|cache:.*|slot:.*|engine:[^:]*(:workers|:totals)?|worker:.*|sweep|outbox:totals|memory|tenants|engines"
-            r"|receiver:[^:]*://[^:]*|tenant:[^:]*:(webhook-secrets|disabled-webhooks)|tenant:[^:]*|tenant:[^:]*:usage:.*|tenant:[^:]*:idempotency:.*)"
+            r"|receiver:[^:]*://[^:]*|webhook-secrets:.*|tenant:[^:]*:disabled-webhooks|tenant:[^:]*|tenant:[^:]*:usage:.*|tenant:[^:]*:idempotency:.*)"
         )
         return {k for k in self.redis.scan_iter("iq:*") if not ignored.fullmatch(k)}

@@ -17,6 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.support.ui import Select
 
+from deploy.acl.users import USERS
 from deploy.local import stack as local
 from deploy.local.stack import free_port
 from inferq.credentials import Credential, KeyRing
@@ -83,6 +84,10 @@ def test_attempts_are_tasks_and_nothing_secret_is_shown(own_redis_server: RedisS
         key = KeyRing(redis).create("acme")
         caller = Credential.parse(key)
         assert caller
+        (user,) = [user for user in USERS if user.name == "inferq-flower"]
+        redis.execute_command("ACL", "SETUSER", user.name, "on", f">{PASSWORD}", *user.rules())
+        own = settings.redis_url.replace("//", f"//{user.name}:{PASSWORD}@")
+        settings = settings.model_copy(update={"redis_url": own, "cache_redis_url": own})
         flower = Flower(settings, tmp_path / "flower.log")
         try:
             running.keeper()
@@ -125,6 +130,10 @@ def test_attempts_are_tasks_and_nothing_secret_is_shown(own_redis_server: RedisS
             flower.process.wait()
             flower = Flower(settings, tmp_path / "flower2.log")
             assert flower.attempts() == shown, "kept over a restart"
+            refused = {(entry["username"], entry["object"]) for entry in redis.acl_log()}
+            assert {what for _, what in refused} <= {"client", "client|setinfo"}, (
+                "Flower's user may do what Flower does"
+            )
         finally:
             flower.process.close()
 

@@ -1,4 +1,7 @@
-"""A Redis behind TLS that wants a name and a password, and lets inferq do only what it needs."""
+"""A Redis behind TLS that wants a name and a password, and lets inferq do only what it needs.
+
+The API logs in by the one rule of docs/operations.md, worker and keeper as the users of deploy/acl.
+"""
 
 import asyncio
 import contextlib
@@ -11,6 +14,7 @@ import pytest
 import trustme
 from kombu.exceptions import OperationalError
 
+from deploy.acl.users import USERS
 from deploy.local.stack import free_port
 from inferq.credentials import KeyRing
 from inferq.queue import make_celery
@@ -90,19 +94,30 @@ def test_a_whole_stack_behind_tls_and_an_acl(
     authority.cert_pem.write_to_path(str(certificate))
     url = f"rediss://inferq:s%2Fcret@127.0.0.1:{front.port}/0?ssl_ca_certs={certificate}"
     settings = make_settings(url, lease=2.0, simulated_step=0.005)
+    other = {name: url.replace("//inferq:", f"//inferq-{name}:") for name in ("worker", "keeper")}
     with own_redis_server.client() as redis:
         api_key = KeyRing(redis).create("acme")
         redis.execute_command("ACL", "SETUSER", "inferq", "reset", "on", ">s/cret", *RULE.split())
+        for user in USERS:
+            redis.execute_command("ACL", "SETUSER", user.name, "reset", "on", ">s/cret", *user.rules())
         with stack(settings, tmp_path) as running, api_client(settings, api_key) as client:
-            running.worker()
-            running.keeper()
+            for module, name in (("app", "worker"), ("keeper", "keeper")):
+                running.celery(module, redis_url=other[name], cache_redis_url=other[name])
             ready(client)
             jobs = [submit(client, f"question {number}") for number in range(5)]
             assert {body["status"] for body in finished(client, *jobs)} == {"completed"}
             assert client.get("/health").json["status"] == "ok"
         # Redis 6.2 knows no rule for `client setinfo` alone; redis-py goes on when it is refused.
-        refused = [entry for entry in redis.acl_log() if entry["object"] != "client"]
+        refused = [entry for entry in redis.acl_log() if entry["object"] not in ("client", "client|setinfo")]
         assert refused == [], "somebody did what the rule does not allow"
+
+
+def test_the_one_rule_covers_what_every_process_does(own_redis_server: RedisServer) -> None:
+    """So whoever wants one user for all has enough with the rule."""
+    with own_redis_server.client() as redis:
+        denied = {command for group in ("admin", "dangerous") for command in redis.acl_cat(group)}
+    needed = {rule[1:] for user in USERS for rule in user.rules() if rule.startswith("+")}
+    assert needed & {name.lower() for name in denied} <= {"info", "client|setname"}
 
 
 def test_a_certificate_nobody_vouches_for_is_refused(front: TlsFront) -> None:
