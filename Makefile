@@ -15,7 +15,7 @@ STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench chaos preview dashboards install clean \
+.PHONY: help demo up test lint format bench chaos preview dashboards install newcomer clean \
 	lock licences audit sbom images-check compose-check containers-clean
 
 help: ## List the targets
@@ -77,6 +77,9 @@ compose-check: $(VENV)/dev $(SUPPLY)/tools ## Run docker-compose.yml with podman
 containers-clean: $(VENV)/dev ## Remove the stand-ins and what was built on them
 	@$(BIN)/python -m deploy.containers remove
 	rm -rf .inferq/containers
+
+newcomer: ## Do what README.md tells a newcomer, on a bare Debian: needs root, debootstrap and 12 GB (NEWCOMER=demo: no suite)
+	@NEWCOMER="$(NEWCOMER)" deploy/newcomer.sh
 
 install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv
 

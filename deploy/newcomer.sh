@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# Does what README.md tells a newcomer to do, on a bare Debian: `make newcomer`, or `make newcomer NEWCOMER=demo` to stop
+# after the demo's answer. What is cloned is HEAD: what is not committed is not tried.
+#
+# The Debian is a directory. Everything that is mounted into it and every process in it belongs to namespaces of their
+# own (mount, pid), which end with this script however it ends; so nothing has to be unmounted, and removing the
+# directory cannot reach anything outside.
+set -euo pipefail
+
+#: What README.md says a machine needs; git is for the clone, and ca-certificates came with it.
+PACKAGES=python3,python3-venv,make,git,ca-certificates
+RELEASE=${NEWCOMER_RELEASE:-bookworm}
+MIRROR=${NEWCOMER_MIRROR:-http://deb.debian.org/debian}
+#: Gigabytes: Debian, the clone, vLLM's packages and pip's copies of them while they are installed.
+ROOM_GB=12
+
+refuse() { echo "newcomer: $*" >&2; exit 1; }
+say() { echo "newcomer: $*"; }
+
+#: `pip`'s settings here as NAME=VALUE for pip's environment there: files first, then what the environment says.
+pip_settings() {
+  python3 -m pip config list 2>/dev/null | sort --reverse --stable --key=1.1,1.1 |
+    sed -nE "s/^(:env:|global|site|user|install)\.([a-z-]+)='(.*)'$/\2=\3/p" |
+    while IFS='=' read -r name value; do
+      name=${name//-/_}
+      echo "PIP_${name^^}=$value"
+    done
+}
+
+#: The directory and files that these settings name on this machine.
+paths_in() { tr ' =' '\n\n' | sed -n 's|^file://||; \|^/|p' | sort -u; }
+
+prepare() {
+  local root=$1
+  mount --make-rprivate /
+  say "making a bare Debian $RELEASE with ${PACKAGES//,/ }"
+  debootstrap --variant=minbase --include="$PACKAGES" "$RELEASE" "$root" "$MIRROR" >"$root.log" 2>&1 ||
+    { tail -n 5 "$root.log" >&2; refuse "debootstrap failed"; }
+  mount -t proc proc "$root/proc"
+  mount -t sysfs -o ro sysfs "$root/sys"
+  mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+  for device in null zero full random urandom tty; do
+    touch "$root/dev/$device" && mount --bind "/dev/$device" "$root/dev/$device"
+  done
+  mkdir "$root/dev/shm" "$root/dev/pts"
+  mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+  mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
+  ln -s pts/ptmx "$root/dev/ptmx" && ln -s /proc/self/fd "$root/dev/fd"
+  # The way out of this machine: names, authorities, and where its pip finds packages.
+  cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
+  [ ! -f /etc/ssl/certs/ca-certificates.crt ] || cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
+  pip_settings | paths_in | while read -r path; do
+    [ -e "$path" ] && [ ! -e "$root$path" ] || continue
+    # An index refers to files beside it.
+    if [ -d "$path" ]; then [ "$(basename "$path")" != simple ] || path=$(dirname "$path"); mkdir -p "$root$path"
+    else mkdir -p "$(dirname "$root$path")" && touch "$root$path"; fi
+    mount --bind -o ro "$path" "$root$path"
+  done
+  chroot "$root" useradd --create-home --shell /bin/bash newcomer
+  git bundle create "$root/home/newcomer/inferq.bundle" HEAD 2>/dev/null
+  chmod a+r "$root/home/newcomer/inferq.bundle"
+}
+
+#: As an ordinary user, with no variable of ours but those that lead out of this machine.
+as_newcomer() {
+  local root=$1 environment=(HOME=/home/newcomer PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8) name
+  shift
+  for name in {http,https,no,all}_proxy {HTTP,HTTPS,NO,ALL}_PROXY SSL_CERT_FILE REQUESTS_CA_BUNDLE TORCH_INDEX; do
+    [ -z "${!name:-}" ] || environment+=("$name=${!name}")
+  done
+  while read -r line; do environment+=("$line"); done < <(pip_settings)
+  chroot --userspec=newcomer:newcomer "$root" env -i "${environment[@]}" bash -c "$1" </dev/null
+}
+
+step() {
+  local root=$1 began=$SECONDS
+  say "\$ $2"
+  as_newcomer "$root" "cd ~/${3:-} && $2" || refuse "\`$2\` ended with status $?: README.md does not keep its promise"
+  say "\`$2\` was good after $((SECONDS - began)) s"
+}
+
+if [ "${1:-}" = --inside ]; then
+  prepare "$2"
+  step "$2" "git clone --quiet inferq.bundle inferq"
+  step "$2" "make demo" inferq
+  [ "$3" = demo ] || step "$2" "make test" inferq
+  exit
+fi
+
+WHAT=${NEWCOMER:-all}
+[ "$WHAT" = all ] || [ "$WHAT" = demo ] || refuse "NEWCOMER must be demo or all, not $WHAT"
+[ "$(id -u)" = 0 ] || refuse "this needs root: it makes a Debian in a directory and goes into it"
+for tool in debootstrap unshare git python3; do
+  command -v $tool >/dev/null || refuse "this needs $tool: apt-get install debootstrap util-linux git python3"
+done
+unshare --mount --pid --fork true 2>/dev/null || refuse "this needs namespaces (unshare --mount --pid), which are refused here"
+PLACE=${NEWCOMER_PLACE:-/var/tmp}
+FREE_GB=$(df --output=avail --block-size=1G "$PLACE" | tail -n 1 | tr -d ' ')
+[ "$FREE_GB" -ge $ROOM_GB ] || refuse "$PLACE has $FREE_GB GB free, and this needs $ROOM_GB: name another place with NEWCOMER_PLACE"
+
+cd "$(dirname "$0")/.."
+[ -z "$(git status --porcelain --untracked-files=no)" ] || say "what is not committed is not tried"
+say "trying $(git log -1 --format='%h %s')"
+WORK=$(mktemp -d "$PLACE/inferq-newcomer-XXXXXX")
+trap 'rm -rf --one-file-system "$WORK"' EXIT
+# A signal ends the wait, not the cleaning up.
+unshare --mount --pid --fork --kill-child bash "$0" --inside "$WORK/root" "$WHAT" &
+INSIDE=$!
+trap 'kill -KILL $INSIDE 2>/dev/null; exit 130' INT TERM HUP
+wait $INSIDE
+say "all of it was good, and is removed again"
