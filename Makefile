@@ -86,10 +86,13 @@ install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv
 clean: ## Remove what make has made
 	rm -rf $(VENV) $(SUPPLY) .inferq .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(VENV)/base: requirements-base.txt
+$(VENV)/base: requirements-base.txt requirements-fast.txt
 	@echo "installing inferq's requirements into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install -r requirements-base.txt && touch $@
+	@$(PIP) install -r requirements-base.txt
+	@$(PIP) install -r requirements-fast.txt > /dev/null 2>&1 || \
+	  echo "no C compiler, or no headers of Python: gunicorn parses requests in Python, a little slower"
+	@touch $@
 
 $(SUPPLY)/tools: requirements-supply.txt
 	@test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
@@ -104,9 +107,9 @@ $(VENV)/dev: $(VENV)/base requirements-dev.txt requirements-local.txt client/pyp
 # Tests run on the system's Redis (7 or later) besides the bundled 6.2. Where it may not be installed, on that one alone.
 # Rules and dashboards are tested with the system's Prometheus, pages in its Chromium, and not where there is none.
 $(VENV)/system: $(VENV)/base
-	@if ! which redis-server prometheus chromedriver > /dev/null 2>&1 && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
+	@if ! which redis-server prometheus chromedriver curl jq > /dev/null 2>&1 && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-	  apt-get -qq install --no-install-recommends redis-server prometheus chromium chromium-driver < /dev/null > /dev/null; fi
+	  apt-get -qq install --no-install-recommends redis-server prometheus chromium chromium-driver curl jq < /dev/null > /dev/null; fi
 	@touch $@
 
 # Only torch comes from its own index. PyPI's torchvision and its kin are CUDA builds that break transformers beside it.
