@@ -17,17 +17,19 @@ ROOM_GB=12
 refuse() { echo "newcomer: $*" >&2; exit 1; }
 say() { echo "newcomer: $*"; }
 
-#: `pip`'s settings here as NAME=VALUE for pip's environment there: files first, then what the environment says.
+#: `pip`'s settings here as NAME=VALUE for pip's environment there; what comes later counts.
 pip_settings() {
-  python3 -m pip config list 2>/dev/null | sort --reverse --stable --key=1.1,1.1 |
-    sed -nE "s/^(:env:|global|site|user|install)\.([a-z-]+)='(.*)'$/\2=\3/p" |
-    while IFS='=' read -r name value; do
+  local all section name value
+  all=$(python3 -m pip config list 2>/dev/null || true)
+  for section in global install :env:; do
+    sed -nE "s/^$section\.([a-z-]+)='(.*)'$/\1=\2/p" <<<"$all" | while IFS='=' read -r name value; do
       name=${name//-/_}
       echo "PIP_${name^^}=$value"
     done
+  done
 }
 
-#: The directory and files that these settings name on this machine.
+#: The directories and files that such settings name on this machine.
 paths_in() { tr ' =' '\n\n' | sed -n 's|^file://||; \|^/|p' | sort -u; }
 
 prepare() {
@@ -102,9 +104,9 @@ cd "$(dirname "$0")/.."
 [ -z "$(git status --porcelain --untracked-files=no)" ] || say "what is not committed is not tried"
 say "trying $(git log -1 --format='%h %s')"
 WORK=$(mktemp -d "$PLACE/inferq-newcomer-XXXXXX")
-trap 'rm -rf --one-file-system "$WORK"' EXIT
-# A signal ends the wait, not the cleaning up.
-unshare --mount --pid --fork --kill-child bash "$0" --inside "$WORK/root" "$WHAT" &
+# What is killed may write for a moment longer.
+trap 'rm -rf --one-file-system "$WORK" 2>/dev/null || { sleep 2; rm -rf --one-file-system "$WORK"; }' EXIT
+unshare --mount --pid --fork --kill-child deploy/newcomer.sh --inside "$WORK/root" "$WHAT" &
 INSIDE=$!
 trap 'kill -KILL $INSIDE 2>/dev/null; exit 130' INT TERM HUP
 wait $INSIDE
