@@ -59,7 +59,8 @@ prepare() {
     mount --bind -o ro "$path" "$root$path"
   done
   chroot "$root" useradd --create-home --shell /bin/bash newcomer
-  git bundle create "$root/home/newcomer/inferq.bundle" HEAD 2>/dev/null
+  # With its branch, if it is on one: a detached HEAD would be explained at length.
+  git bundle create "$root/home/newcomer/inferq.bundle" HEAD $(git branch --show-current) 2>/dev/null
   chmod a+r "$root/home/newcomer/inferq.bundle"
 }
 
@@ -83,7 +84,7 @@ step() {
 
 if [ "${1:-}" = --inside ]; then
   prepare "$2"
-  step "$2" "git clone --quiet inferq.bundle inferq 2>/dev/null"
+  step "$2" "git clone --quiet inferq.bundle inferq"
   step "$2" "make demo" inferq
   [ "$3" = demo ] || step "$2" "make test" inferq
   exit
