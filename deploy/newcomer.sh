@@ -4,7 +4,7 @@
 #
 # The Debian is a directory. Everything that is mounted into it and every process in it belongs to namespaces of their
 # own (mount, pid), which end with this script however it ends; so nothing has to be unmounted, and removing the
-# directory cannot reach anything outside.
+# directory cannot reach anything outside. (A `kill -9` leaves the directory.)
 set -euo pipefail
 
 #: What README.md says a machine needs; git is for the clone, and ca-certificates came with it.
@@ -93,7 +93,7 @@ fi
 WHAT=${NEWCOMER:-all}
 [ "$WHAT" = all ] || [ "$WHAT" = demo ] || refuse "NEWCOMER must be demo or all, not $WHAT"
 [ "$(id -u)" = 0 ] || refuse "this needs root: it makes a Debian in a directory and goes into it"
-for tool in debootstrap unshare git python3; do
+for tool in debootstrap unshare setpriv git python3; do
   command -v $tool >/dev/null || refuse "this needs $tool: apt-get install debootstrap util-linux git python3"
 done
 unshare --mount --pid --fork true 2>/dev/null || refuse "this needs namespaces (unshare --mount --pid), which are refused here"
@@ -105,10 +105,17 @@ cd "$(dirname "$0")/.."
 [ -z "$(git status --porcelain --untracked-files=no)" ] || say "what is not committed is not tried"
 say "trying $(git log -1 --format='%h %s')"
 WORK=$(mktemp -d "$PLACE/inferq-newcomer-XXXXXX")
-# What is killed may write for a moment longer.
-trap 'rm -rf --one-file-system "$WORK" 2>/dev/null || { sleep 2; rm -rf --one-file-system "$WORK"; }' EXIT
-unshare --mount --pid --fork --kill-child deploy/newcomer.sh --inside "$WORK/root" "$WHAT" &
+INSIDE=
+clean() {
+  # A signal may come more than once, from a terminal, make or timeout: ours and rm's ears are shut by now.
+  trap '' INT TERM HUP
+  [ -z "$INSIDE" ] || { kill -KILL "$INSIDE"; wait "$INSIDE"; } 2>/dev/null || true
+  # What is killed may write for a moment longer.
+  rm -rf --one-file-system "$WORK" 2>/dev/null || { sleep 2; rm -rf --one-file-system "$WORK"; }
+}
+trap clean EXIT
+trap 'exit 130' INT TERM HUP
+setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child deploy/newcomer.sh --inside "$WORK/root" "$WHAT" &
 INSIDE=$!
-trap 'kill -KILL $INSIDE 2>/dev/null; exit 130' INT TERM HUP
-wait $INSIDE
+wait "$INSIDE"
 say "all of it was good, and is removed again"

@@ -49,7 +49,7 @@ def test_what_the_machine_does_not_give_is_said(tmp_path: Path, refuses: bool) -
     (tmp_path / "unshare").chmod(0o755)
     (tmp_path / "df").write_text(f"#!{shutil.which('sh')}\necho Avail\necho ' 3'\n")
     (tmp_path / "df").chmod(0o755)
-    said = refused(tmp_path, 0, ["debootstrap", "git", "python3", "tail", "tr"])
+    said = refused(tmp_path, 0, ["debootstrap", "setpriv", "git", "python3", "tail", "tr"])
     assert ("which are refused here" if refuses else "has 3 GB free") in said
 
 
