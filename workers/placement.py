@@ -25,7 +25,9 @@ def part_cores(engine: list[psutil.Process]) -> None:
     for process in engine:
         for thread in process.threads():
             with contextlib.suppress(ProcessLookupError):  # it has just ended
-                os.setpriority(os.PRIO_PROCESS, thread.id, ENGINE_NICENESS)
+                # Whoever is nicer already, as under nice(1), stays so: only root may take niceness back.
+                niceness = max(ENGINE_NICENESS, os.getpriority(os.PRIO_PROCESS, thread.id))
+                os.setpriority(os.PRIO_PROCESS, thread.id, niceness)
                 os.sched_setaffinity(thread.id, others or [first])
     for thread in psutil.Process().threads():
         with contextlib.suppress(ProcessLookupError):

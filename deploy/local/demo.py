@@ -1,7 +1,10 @@
 """``demo``: one question from the front door to the engine and back, then the same question from the cache."""
 
+import contextlib
+import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.local import stack
-from deploy.local.supervisor import Supervisor
+from deploy.local.supervisor import PieceFailed, Supervisor
 from deploy.local.up import ended_by_signals
 from inferq.errors import InferqError
 from inferq_client import Accepted, Ended, Inferq, Job, JobOptions, Place, Restarted, Status, Token
@@ -37,18 +40,16 @@ class DemoFailed(InferqError):
 
 def demo(console: Console) -> None:
     """Tell the story; raises InferqError when a piece cannot start or the answer does not come."""
-    with tempfile.TemporaryDirectory(prefix="inferq-demo-") as home:
+    with logs() as home:
         settings, private = stack.local_settings(
             api_port=stack.free_port(), max_num_seqs=2, lease=2.0, **stack.FREE_METRICS
         )
-        supervisor = Supervisor(
-            Path(home), lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
-        )
+        supervisor = Supervisor(home, lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True))
         with ended_by_signals(supervisor):
             try:
                 console.print("Starting Redis, the API, the keeper and a worker; the engine takes about half a minute.")
                 if private:
-                    supervisor.start(stack.redis_piece(settings, Path(home, "redis")))
+                    supervisor.start(stack.redis_piece(settings, home / "redis"))
                 supervisor.start(stack.api_piece(settings))
                 supervisor.start(stack.keeper_piece(settings), stack.worker_piece(settings))
                 key = settings.bootstrap_api_key
@@ -56,10 +57,24 @@ def demo(console: Console) -> None:
                 with Inferq(url, key.get_secret_value() if key else "") as client:
                     tell(console, client)
             except ClientError as error:
-                raise DemoFailed(f"the demo did not get its answer: {error}") from None
+                raise DemoFailed(f"the demo did not get its answer: {error} (logs: {home})") from None
             finally:
                 supervisor.stop()
     console.print("Everything is stopped again. `make up` keeps it running.")
+
+
+@contextlib.contextmanager
+def logs() -> Iterator[Path]:
+    """Give a directory that goes again, unless a piece or the demo fails: then its logs say why."""
+    home = Path(tempfile.mkdtemp(prefix="inferq-demo-"))
+    try:
+        yield home
+    except (PieceFailed, DemoFailed):
+        raise
+    except BaseException:
+        shutil.rmtree(home)
+        raise
+    shutil.rmtree(home)
 
 
 def tell(console: Console, client: Inferq) -> None:

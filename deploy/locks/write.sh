@@ -32,5 +32,5 @@ lock worker-cpu.txt 3.11 "${torch[@]}" --no-emit-package torchvision --no-emit-p
 "$uv" pip compile --quiet --no-header --python-version 3.12 --python-platform x86_64-manylinux_2_28 \
   requirements.txt requirements-image.txt > "$work/gpu-all.txt"
 grep -v '^vllm' requirements.txt > "$work/gpu.in"
-sed -i "s#-r requirements-base.txt#-r $PWD/requirements-base.txt#" "$work/gpu.in"
+sed -i "s#^-r requirements#-r $PWD/requirements#" "$work/gpu.in"
 lock worker-gpu.txt 3.12 --constraint "$work/gpu-all.txt" --no-annotate "$work/gpu.in" requirements-image.txt

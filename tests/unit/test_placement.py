@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.processes import ROOT
 
 _PROGRAM = """
@@ -18,12 +20,12 @@ with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) 
 """
 
 
-def test_the_worker_keeps_the_first_core_and_its_engine_the_others() -> None:
-    said = subprocess.run(
-        [sys.executable, "-c", _PROGRAM], cwd=ROOT, capture_output=True, check=True, timeout=30
-    ).stdout
+@pytest.mark.parametrize("already", [0, 10])
+def test_the_worker_keeps_the_first_core_and_its_engine_the_others(already: int) -> None:
+    command = ["nice", "-n", str(already), sys.executable, "-c", _PROGRAM]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=30).stdout
     worker, engine, niceness = json.loads(said)
     first, *others = sorted(os.sched_getaffinity(0))
     assert worker == [first]
     assert engine == (others or [first])
-    assert niceness == 5
+    assert niceness == max(5, min(19, os.getpriority(os.PRIO_PROCESS, 0) + already))
