@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +68,9 @@ def test_names_are_said_once_and_all_is_in_one_namespace() -> None:
 
 def test_the_overlay_in_the_documentation_does_what_it_says(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "kubernetes.md").read_text()
-    (said,) = re.findall(r"^    apiVersion: kustomize(?:.*\n)+?(?=\n)", page, re.MULTILINE)
+    (said,) = re.findall(r"^```yaml\n(apiVersion: kustomize(?:.*\n)+?)```$", page, re.MULTILINE)
     place = os.path.relpath(DIRECTORY / "overlays" / "gpu-t4", tmp_path.resolve())
-    text = re.sub(r"github\.com/\S+?overlays/gpu-t4\?ref=TAG", place, textwrap.dedent(said))
+    text = re.sub(r"github\.com/\S+?overlays/gpu-t4\?ref=TAG", place, said)
     assert place in text
     (tmp_path / "kustomization.yaml").write_text(text)
     documents = built(tmp_path)
