@@ -22,7 +22,7 @@ from tests.redis_server import RedisServer, binaries
 # the shortest story that goes wrong.
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 hypothesis_settings.register_profile(
-    "default", derandomize=True, database=None, deadline=None, max_examples=25, stateful_step_count=60,
+    "default", derandomize=True, database=None, deadline=None, max_examples=40, stateful_step_count=60,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=_SLOW,
 )  # fmt: skip

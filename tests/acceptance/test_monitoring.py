@@ -136,7 +136,7 @@ def test_it_has_happened(seen: Seen, happened: str) -> None:
 
 
 def test_logs_say_nothing_of_prompts_answers_and_secrets(seen: Seen) -> None:
-    assert len(seen.answers) > 5
+    assert len(seen.answers) > 20
     assert {"app-demo-mistral.log", "flower.log", "prometheus.log", "redis.log"} <= set(seen.logs)
     for name, text in seen.logs.items():
         assert not [planted for planted in seen.planted() if planted in text], name

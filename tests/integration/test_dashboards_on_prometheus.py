@@ -74,6 +74,8 @@ def test_an_idle_inferq_gives_words_and_no_numbers_that_are_none(tmp_path: Path)
                     assert series["value"][1] not in ("NaN", "+Inf"), f"{asked.panel}: {asked.expr}"
         errors = next(asked for asked in of_dashboards(VALUES) if asked.panel == "Errors")
         assert server.value(errors.expr) == []
+        now = time.time()
+        draw(server.url, now - 10, now, tmp_path / "pictures")
 
 
 def test_nobody_there_is_said_in_a_sentence() -> None:
