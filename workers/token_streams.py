@@ -40,11 +40,19 @@ class _Told:
 class TokenStreams:
     """A thread with a Redis connection of its own. What it has not told when a run ends comes with the result."""
 
-    def __init__(self, *, store: RunStore, engine: Engine, counted: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        *,
+        store: RunStore,
+        engine: Engine,
+        counted: Callable[[int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``counted`` is told how many pieces were written."""
         self._store = store
         self._engine = engine
         self._counted = counted
+        self._clock = clock
         self._lock = threading.Lock()
         self._told: dict[str, _Told] = {}
         self._some = threading.Event()
@@ -77,7 +85,7 @@ class TokenStreams:
 
     def tell(self) -> None:
         """Tell once what is due of all runs; raises StoreUnavailable."""
-        now = time.monotonic()
+        now = self._clock()
         with self._lock:
             due = {run: told for run, told in self._told.items() if told.due <= now}
             next_due = now + min(PIECE_S * len(self._told), LONGEST_S)
