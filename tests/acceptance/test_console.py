@@ -99,7 +99,7 @@ def test_a_person_asks_and_watches_the_answer_being_written(page: ConsolePage, s
     assert page.text("asked-text") == prompt
     details = page.details()
     assert (details["Id"], details["Priority"], details["Model"]) == (job.id, "low", "demo")
-    assert details["Tokens"].endswith("300 written")
+    assert details["Tokens"].endswith("900 written")
     assert {"Waited", "First token after", "Ran", "Altogether"} <= details.keys()
 
     page.ask(prompt)
