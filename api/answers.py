@@ -149,7 +149,7 @@ class EventBody(TypedDict):
 
     event: Annotated[
         str,
-        WithJsonSchema({"type": "string", "enum": ["status", "token", "usage", "restarted", "done", "error"]}),
+        WithJsonSchema({"type": "string", "enum": ["job", "status", "token", "usage", "restarted", "done", "error"]}),
     ]
     id: Annotated[str, Field(description="To go on from, as `Last-Event-ID`.")]
     data: Annotated[str, Field(description="JSON.", json_schema_extra={"contentMediaType": "application/json"})]

@@ -8,7 +8,7 @@ import orjson
 from flask import Flask, Response, g, request
 from flask.json.provider import JSONProvider
 
-from api import access, console, docs, errors, events, infer, jobs, ops, webhooks
+from api import access, console, docs, errors, events, infer, jobs, ops, submissions, webhooks
 from api.schemas import MAX_BODY
 from api.services import make_services, services
 from inferq.ids import new_id
@@ -18,7 +18,7 @@ from inferq.tracing import Tracer, carrier_of, make_tracer
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 #: Views whose refusals are counted by their reason.
-SUBMITS: Final = frozenset({"jobs.create_job", "infer.infer"})
+SUBMITS: Final = frozenset({"submissions.create_job", "infer.infer"})
 
 
 #: Views that hold a request although it does not say that it prefers to wait.
@@ -34,7 +34,7 @@ def create_app(settings: Settings | None = None, tracer: Tracer | None = None) -
     app.url_map.merge_slashes = False  # an empty id is no reason to send a client elsewhere
     app.extensions["inferq"] = svc = make_services(settings, tracer or make_tracer(settings, "api"))
     errors.init_app(app)
-    for room in (jobs, events, infer, ops, webhooks, docs, console):
+    for room in (submissions, jobs, events, infer, ops, webhooks, docs, console):
         app.register_blueprint(room.blueprint)
     app.before_request(_name_request)
     if svc.tracer.active:

@@ -15,13 +15,15 @@ from api.services import Services, services
 from api.streams import Follower
 from api.websocket import Closed, WebSocket
 from inferq.credentials import Caller
-from inferq.event_streams import Place
+from inferq.event_streams import Followed, Place
 from inferq.job_store import Answer
 
 blueprint = Blueprint("events", __name__)
 
 #: Seconds a client may take no byte, after which it is dropped; it may come back with the id of its last event.
 STALLED_S: Final = 60.0
+#: The media type of server-sent events.
+EVENTS: Final = "text/event-stream"
 
 
 @blueprint.get("/v1/jobs/<job_id>/events")
@@ -33,13 +35,8 @@ def events(job_id: str) -> Response:
         accept(svc.jobs.read(caller, checked(job_id)))
         return Response(status=204)  # tells an EventSource not to come back (WHATWG HTML, 9.2.3)
     with ExitStack() as held:
-        _, told = _follow(held, svc, caller, job_id, place)
-        _limit_stalls(held, request.environ)
-        answer = Response(map(_sse, told), mimetype="text/event-stream")
-        answer.headers["Cache-Control"] = "private, no-cache"
-        answer.headers["X-Accel-Buffering"] = "no"  # a proxy must not collect events until it has a page full
-        answer.call_on_close(held.pop_all().close)
-    return answer
+        follower = begin(held, svc, checked(job_id))
+        return event_stream(held, request, _from_the_record(svc, caller, follower, job_id, place))
 
 
 @blueprint.get("/v1/jobs/<job_id>/ws", websocket=True)
@@ -53,14 +50,15 @@ def socket(job_id: str) -> Response:
     except Problem as problem:
         raise for_callers(caller, problem) from None
     with ExitStack() as held:
-        follower, told = _follow(held, svc, caller, job_id, place or Place())
+        follower = begin(held, svc, checked(job_id))
+        told = _from_the_record(svc, caller, follower, job_id, place or Place())
         _limit_stalls(held, request.environ)
         try:
             websocket.open(follower.leave)
-            for event in told if place else ():
-                if event:
+            for together in told if place else ():
+                for event in together:
                     websocket.send(orjson.dumps({"event": event.name, "id": event.id, "data": event.data}))
-                else:
+                if not together:
                     websocket.ping()
             websocket.close()
         except Closed:
@@ -68,19 +66,40 @@ def socket(job_id: str) -> Response:
     return websocket.answer()
 
 
-def _follow(
-    held: ExitStack, svc: Services, caller: Caller, job_id: str, place: Place
-) -> tuple[Follower, Iterator[Event | None]]:
-    """Begin to follow a job until ``held`` is closed; raises Problem 401, 404, 410, 429 or 503."""
-    follower = held.enter_context(svc.streams.follow(checked(job_id)))
+def begin(held: ExitStack, svc: Services, job_id: str) -> Follower:
+    """Begin to follow a job, from before its record is read until ``held`` is closed; raises Problem 503."""
+    follower = held.enter_context(svc.streams.follow(job_id))
     if follower is None:
         raise busy("As many clients wait here as this process holds.", -1, "waiters")
+    return follower
 
-    def read(place: Place, *, first: bool = False) -> Answer:
-        return svc.jobs.follow(caller, job_id, place, first=first)
+
+def follow(svc: Services, caller: Caller, follower: Follower, first: Followed, place: Place) -> Iterator[list[Event]]:
+    """Tell a job's events after ``place``, as they happen, from its ``first`` reading on."""
+
+    def read(place: Place) -> Answer:
+        return svc.jobs.follow(caller, first.job.id, place, first=False)
 
     following = Following(svc.streams, follower, read, place=place, heartbeat_s=svc.settings.stream_heartbeat)
-    return follower, following.events(accept(read(place, first=True)))
+    return following.events(first)
+
+
+def event_stream(held: ExitStack, call: Request, told: Iterator[list[Event]]) -> Response:
+    """Answer with server-sent events; ``held`` is closed when all have been told or the client has gone."""
+    _limit_stalls(held, call.environ)
+    answer = Response(map(_sse, told), mimetype=EVENTS)
+    answer.headers["Cache-Control"] = "private, no-cache"
+    answer.headers["X-Accel-Buffering"] = "no"  # a proxy must not collect events until it has a page full
+    answer.call_on_close(held.pop_all().close)
+    return answer
+
+
+def _from_the_record(
+    svc: Services, caller: Caller, follower: Follower, job_id: str, place: Place
+) -> Iterator[list[Event]]:
+    """Tell a job's events after ``place``; raises Problem 401, 404, 410 or 429."""
+    first: Followed = accept(svc.jobs.follow(caller, job_id, place, first=True)).rest[0]
+    return follow(svc, caller, follower, first, place)
 
 
 def _last_event(caller: Caller, call: Request) -> Place | None:
@@ -99,10 +118,15 @@ def _last_event(caller: Caller, call: Request) -> Place | None:
     return None if header.endswith(END) else place
 
 
-def _sse(event: Event | None) -> bytes:
-    if event is None:
-        return b": still here\n\n"
-    return b"event: %s\nid: %s\ndata: %s\n\n" % (event.name.encode(), event.id.encode(), orjson.dumps(event.data))
+def _sse(together: list[Event]) -> bytes:
+    """Return events as they go out, in one piece; a comment for none."""
+    return (
+        b"".join(
+            b"event: %s\nid: %s\ndata: %s\n\n" % (event.name.encode(), event.id.encode(), orjson.dumps(event.data))
+            for event in together
+        )
+        or b": still here\n\n"
+    )
 
 
 def _limit_stalls(held: ExitStack, environ: dict[str, Any]) -> None:

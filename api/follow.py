@@ -9,6 +9,7 @@ import structlog
 
 from api.representations import error_body, queue_body, usage_body
 from api.streams import Follower, Streams
+from inferq.completion_cache import CachedCompletion
 from inferq.errors import StoreUnavailable
 from inferq.event_streams import MOST_PIECES, Followed, Place, Standing
 from inferq.job_store import Answer
@@ -61,14 +62,17 @@ class Following:
         self._heartbeat_s = heartbeat_s
         self._told: tuple[JobStatus, int, int | None] | None = None
 
-    def events(self, answer: Answer) -> Iterator[Event | None]:
-        """Yield events until the last, which is ``done`` or ``error``; None when only a sign of life is due.
+    def events(self, first: Followed) -> Iterator[list[Event]]:
+        """Yield what there is to tell, all at once, until the last event, which is ``done`` or ``error``.
 
-        ``answer`` is the first reading. Ends early when the client has gone.
+        An empty list: only a sign of life is due. ``first`` is what was read first. Ends early when the client has
+        gone.
         """
-        while answer.outcome == "job":
-            followed: Followed = answer.rest[0]
-            yield from self._record(followed)
+        followed = first
+        while True:
+            told = self._record(followed)
+            if told:
+                yield told
             if followed.job.status.is_terminal or self._follower.gone:
                 return
             waits = followed.job.status is JobStatus.QUEUED
@@ -78,37 +82,38 @@ class Following:
             if self._follower.gone:
                 return
             answer = yield from self._read_again()
+            if answer.outcome != "job":
+                break
+            followed = answer.rest[0]
         code, message = _LOST[answer.outcome]
-        yield self._event("error", {"code": code, "message": message, "retryable": False}, end=True)
+        yield [self._event("error", {"code": code, "message": message, "retryable": False}, end=True)]
 
-    def _record(self, followed: Followed) -> Iterator[Event]:
-        """Yield what a record tells that the client does not know."""
-        job, output = followed.job, (followed.job.output or "").encode()
+    def _record(self, followed: Followed) -> list[Event]:
+        """Return what a record tells that the client does not know."""
+        job, output, told = followed.job, (followed.job.output or "").encode(), list[Event]()
         if job.status is JobStatus.COMPLETED or not job.status.is_terminal:
             if self._void(followed, len(output)):
                 self._place = Place(followed.fence)
-                yield self._event("restarted", {"attempt": job.attempt})
+                told.append(self._event("restarted", {"attempt": job.attempt}))
             elif not self._place.bytes:
                 self._place = Place(followed.fence)
         if not job.status.is_terminal:
-            yield from self._status(job)
+            told += self._status(job)
         text = ""
         for piece in followed.pieces:
             more = piece.after(self._place)
             if more:
                 text, self._place = text + more, piece.end
         if text:
-            yield self._event("token", {"text": text})
+            told.append(self._event("token", {"text": text}))
         if job.status is JobStatus.COMPLETED:
             rest = output[self._place.bytes :].decode(errors="replace")
             self._place = Place(followed.fence, len(output))
-            if rest:
-                yield self._event("token", {"text": rest})
-            yield self._event("usage", {**usage_body(job.prompt_tokens, job.completion_tokens or 0)})
-            done = {"status": job.status.value, "attempt": job.attempt, "finish_reason": job.finish_reason}
-            yield self._event("done", done, end=True)
+            told += _completed(self._place, rest, job.attempt, job)
         elif job.status.is_terminal:
-            yield self._event("error", {"status": job.status.value, **(error_body(job) or _CANCELLED)}, end=True)
+            said = {"status": job.status.value, **(error_body(job) or _CANCELLED)}
+            told.append(self._event("error", said, end=True))
+        return told
 
     def _void(self, followed: Followed, length: int) -> bool:
         """Whether the text that the client has is not the beginning of what the job will have."""
@@ -118,18 +123,19 @@ class Following:
             return True
         return self._place.fence != followed.fence or followed.job.status is JobStatus.QUEUED
 
-    def _status(self, job: Job) -> Iterator[Event]:
+    def _status(self, job: Job) -> list[Event]:
         state = (job.status, job.attempt, job.position)
-        if state != self._told:
-            self._told = state
-            yield self._event("status", {"status": job.status.value, "attempt": job.attempt, "queue": queue_body(job)})
+        if state == self._told:
+            return []
+        self._told = state
+        return [self._event("status", {"status": job.status.value, "attempt": job.attempt, "queue": queue_body(job)})]
 
-    def _while_unchanged(self, job: Job) -> Iterator[Event | None]:
+    def _while_unchanged(self, job: Job) -> Iterator[list[Event]]:
         """Yield text and positions until the record must be read again."""
         until = time.monotonic() + self._heartbeat_s
         while True:
             if not self._follower.wait(max(0.0, until - time.monotonic())):
-                yield None
+                yield []
                 until = time.monotonic() + self._heartbeat_s
                 continue
             self._follower.clear()
@@ -137,28 +143,49 @@ class Following:
             if self._follower.take_change() or self._follower.gone or news is None:
                 return
             text, place = news
+            told = list[Event]()
             # While it waits, what is here is of an attempt that is void.
             if text and job.status is not JobStatus.QUEUED:
                 self._place = place
-                yield self._event("token", {"text": text})
+                told.append(self._event("token", {"text": text}))
             standing = self._streams.standing(self._follower)
             if standing and standing.position:
-                yield from self._status(_standing(job, standing))
+                told += self._status(_standing(job, standing))
+            if told:
+                yield told
             if text:
                 until = time.monotonic() + self._heartbeat_s
 
-    def _read_again(self) -> Generator[Event | None, None, Answer]:
+    def _read_again(self) -> Generator[list[Event], None, Answer]:
         """Read the record, however long Redis is away."""
         while True:
             try:
                 return self._read(self._place)
             except StoreUnavailable as error:
                 log.warning("follower_waits_for_store", reason=str(error))
-                yield None
+                yield []
                 self._follower.wait(RETRY_S)
 
     def _event(self, name: str, data: Mapping[str, Any], *, end: bool = False) -> Event:
-        return Event(name=name, id=f"{self._place}{END if end else ''}", data=data)
+        return _event(self._place, name, data, end=end)
+
+
+def told_from_cache(completion: CachedCompletion) -> list[Event]:
+    """Return the events of an answer that was in the cache, from its text to its end."""
+    place = Place(0, len(completion.text.encode()))
+    return _completed(place, completion.text, 0, completion)
+
+
+def _completed(place: Place, rest: str, attempt: int, ended: Job | CachedCompletion) -> list[Event]:
+    """Return the last events of a completed job: the rest of its text, which ends at ``place``, and its end."""
+    told = [_event(place, "token", {"text": rest})] if rest else []
+    told.append(_event(place, "usage", {**usage_body(ended.prompt_tokens, ended.completion_tokens or 0)}))
+    done = {"status": JobStatus.COMPLETED.value, "attempt": attempt, "finish_reason": ended.finish_reason}
+    return [*told, _event(place, "done", done, end=True)]
+
+
+def _event(place: Place, name: str, data: Mapping[str, Any], *, end: bool = False) -> Event:
+    return Event(name=name, id=f"{place}{END if end else ''}", data=data)
 
 
 _CANCELLED: Final = {"code": "cancelled", "message": "The job was cancelled.", "retryable": False}

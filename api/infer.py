@@ -8,10 +8,11 @@ from api.admission import HIT
 from api.answers import InferBody, InferLater
 from api.callers import caller_of
 from api.errors import Problem
-from api.jobs import MOST_SUBMIT_WAIT, preference_applied, retry_after, submit, validated
+from api.jobs import preference_applied, retry_after, validated
 from api.preferences import wait_of
 from api.schemas import InferRequest, JobRequest
 from api.services import services
+from api.submissions import MOST_SUBMIT_WAIT, submit
 from inferq.jobs import JobStatus
 
 blueprint = Blueprint("infer", __name__)

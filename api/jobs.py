@@ -1,18 +1,15 @@
-"""``/v1/jobs``: submit, read, cancel, erase, list."""
+"""``/v1/jobs``: read, cancel, erase, list."""
 
 import time
-from dataclasses import replace
-from threading import Event
 
-from flask import Blueprint, Request, Response, g, jsonify, request
+from flask import Blueprint, Request, Response, jsonify, request
 
-from api.admission import Admitted, admit
 from api.answers import JobList
 from api.callers import accept, caller_of, for_callers
 from api.errors import Problem
-from api.preferences import CacheDirectives, idempotency_key, wait_of
-from api.representations import age_s, cached_body, etag, job_body
-from api.schemas import Body, JobRequest, parse_body
+from api.preferences import wait_of
+from api.representations import etag, job_body
+from api.schemas import Body, parse_body
 from api.services import Services, services
 from inferq.credentials import Caller
 from inferq.ids import is_id, new_id
@@ -20,46 +17,11 @@ from inferq.jobs import Job, JobStatus
 
 blueprint = Blueprint("jobs", __name__)
 
-#: Seconds a submit and a read may be held open (design: HTTP contract).
-MOST_SUBMIT_WAIT = 60
+#: Seconds a read may be held open (design: HTTP contract).
 MOST_READ_WAIT = 30
 #: Seconds after which a client that polls should ask again: at least, and at most.
 POLL_RETRY_AFTER = 1
 MOST_POLL_RETRY_AFTER = 60
-
-
-@blueprint.post("/v1/jobs")
-def create_job() -> Response:
-    """Admit a job: 202, or 200 when the answer is cached or comes within ``Prefer: wait``."""
-    call: Request = request._get_current_object()  # type: ignore[attr-defined]  # a proxy looks itself up at every use
-    svc, caller = services(), caller_of(call)
-    body = validated(caller, JobRequest, call)
-    wait_s = wait_of(call, MOST_SUBMIT_WAIT)
-    admitted = submit(svc, caller, body, wait_s, call)
-    job = admitted.job
-    if admitted.completion:
-        answer = jsonify(
-            cached_body(
-                admitted.completion,
-                model=admitted.model,
-                priority=body.priority,
-                now_ms=admitted.now_ms,
-                request_id=g.request_id,
-            )
-        )
-        answer.headers["Age"] = str(age_s(admitted.completion.stored_ms, admitted.now_ms))
-    elif job:
-        answer = jsonify(job_body(job))
-        answer.status_code = 200 if job.status.is_terminal else 202
-        answer.headers["Location"] = f"/v1/jobs/{job.id}"
-        if answer.status_code == 202:
-            answer.headers["Retry-After"] = str(retry_after(job))
-        if job.cached_ms is not None:
-            answer.headers["Age"] = str(age_s(job.cached_ms, job.created_ms))
-    if admitted.replayed:
-        answer.headers["Idempotency-Replayed"] = "true"
-    answer.headers["Cache-Status"] = admitted.cache_status
-    return preference_applied(answer, wait_s)
 
 
 @blueprint.get("/v1/jobs/<job_id>")
@@ -88,7 +50,7 @@ def cancel_job(job_id: str) -> Response:
     answer = accept(svc.jobs.cancel(caller, checked(job_id)))
     if answer.outcome == "ended":
         raise Problem(409, "already-finished", f"The job is {answer.rest[0]} already.")
-    body = jsonify(job_body(_read(svc, caller, job_id, new_id())))
+    body = jsonify(job_body(read(svc, caller, job_id, new_id())))
     body.status_code = 200 if answer.outcome == "cancelled" else 202
     return body
 
@@ -130,48 +92,10 @@ def validated(caller: Caller, model: type[Body], call: Request) -> Body:
         raise for_callers(caller, problem) from None
 
 
-def submit(svc: Services, caller: Caller, body: JobRequest, wait_s: int, call: Request) -> Admitted:
-    """Admit ``body``; with ``wait_s`` wait for its end. What is returned has a job or a completion."""
-    try:
-        job_id, directives, repeatable = new_id(), CacheDirectives.of(call), idempotency_key(call)
-    except Problem as problem:
-        raise for_callers(caller, problem) from None
-    if not wait_s:
-        admitted = admit(svc, caller, body, directives, job_id, repeatable)
-        if admitted.completion or admitted.job:
-            return admitted
-        return replace(admitted, job=_read(svc, caller, admitted.job_id or "", job_id))
-    until = time.monotonic() + wait_s
-    with svc.waiters.watch(job_id, end_only=True) as changed:
-        admitted = admit(svc, caller, body, directives, job_id, repeatable)
-        if admitted.completion or (admitted.job and (changed is None or admitted.job.status.is_terminal)):
-            return admitted
-        if admitted.job and changed:
-            return replace(admitted, job=_ended(svc, caller, job_id, changed, job_id, until))
-    # An earlier call made the job: it has another id than the one that was watched.
-    earlier = admitted.job_id or ""
-    with svc.waiters.watch(earlier, end_only=True) as changed:
-        job = _read(svc, caller, earlier, job_id)
-        if changed and not job.status.is_terminal:
-            job = _ended(svc, caller, earlier, changed, job_id, until)
-    return replace(admitted, job=job)
-
-
-def _ended(svc: Services, caller: Caller, job_id: str, changed: Event, poll: str, until: float) -> Job:
-    """Return the job once it has ended, or as it is at ``until``."""
-    while (left := until - time.monotonic()) > 0:
-        changed.wait(left)
-        changed.clear()
-        job = _read(svc, caller, job_id, poll)
-        if job.status.is_terminal:
-            return job
-    return _read(svc, caller, job_id, poll)
-
-
 def wait_for_change(svc: Services, caller: Caller, job_id: str, seen: str | None, wait_s: int) -> Job:
     """Read a job, held until its tag differs from ``seen`` (None: from what it is now), at most ``wait_s`` seconds."""
     poll = new_id()
-    job = _read(svc, caller, job_id, poll)
+    job = read(svc, caller, job_id, poll)
     known = [etag(job)] if seen is None else [part.strip() for part in seen.split(",")]
     if not wait_s or job.status.is_terminal or etag(job) not in known:
         return job
@@ -179,15 +103,16 @@ def wait_for_change(svc: Services, caller: Caller, job_id: str, seen: str | None
     with svc.waiters.watch(job_id) as changed:
         if changed is None:
             return job
-        job = _read(svc, caller, job_id, poll)  # what happened before we watched
+        job = read(svc, caller, job_id, poll)  # what happened before we watched
         while etag(job) in known and not job.status.is_terminal and (left := deadline - time.monotonic()) > 0:
             changed.wait(left)
             changed.clear()
-            job = _read(svc, caller, job_id, poll)
+            job = read(svc, caller, job_id, poll)
     return job
 
 
-def _read(svc: Services, caller: Caller, job_id: str, poll: str) -> Job:
+def read(svc: Services, caller: Caller, job_id: str, poll: str) -> Job:
+    """Return the caller's job; raises Problem 401, 404, 410 or 429. ``poll`` names this call among its polls."""
     job: Job = accept(svc.jobs.read(caller, job_id, request=poll)).rest[0]
     return job
 

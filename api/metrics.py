@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeVar
 
+import structlog
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -22,6 +23,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from inferq import __version__
 from inferq.job_store import RateState
+
+log = structlog.get_logger()
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nothing here asks for
 
@@ -37,7 +40,7 @@ POLICIES: Final = ("requests", "polls", "tokens", "jobs")
 #: Why a submit is refused; the first four are a key's own limits.
 REASONS: Final = (
     *POLICIES, "too_costly", "unauthorized", "invalid", "model", "idempotency", "webhook", "not_cached",
-    "unserved", "runs_full", "tokens_full", "late", "memory_full", "store", "error",
+    "unserved", "runs_full", "tokens_full", "late", "memory_full", "waiters", "store", "error",
 )  # fmt: skip
 #: What the cache did, by the decision about a request that asked it.
 _CACHE: Final = {"cached": "hit", "coalesced": "coalesced", "queued": "miss"}
@@ -171,7 +174,10 @@ class ApiMetrics:
     def _count_forever(self) -> None:
         while True:
             time.sleep(EVERY_S)
-            self._count()
+            try:
+                self._count()
+            except Exception as error:  # a mistake in one count must not be the end of all others
+                log.error("counting_broke", error=type(error).__name__)
 
     def _count(self) -> None:
         """Count what has been noted: many at once, for a fraction of what each would cost within its request."""

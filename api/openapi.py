@@ -7,8 +7,9 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from api.answers import JobBody, ProblemBody
-from api.jobs import MOST_READ_WAIT, MOST_SUBMIT_WAIT
+from api.jobs import MOST_READ_WAIT
 from api.operations import OPERATIONS, Answer, Operation
+from api.submissions import MOST_SUBMIT_WAIT
 from inferq import __version__
 from inferq.jobs import JobStatus
 from inferq.tenants import USAGE_DAYS
@@ -175,8 +176,9 @@ def _models() -> dict[str, tuple[Any, Any]]:
         if operation.body:
             found[operation.body.__name__] = ("validation", operation.body)
         for answer in operation.answers.values():
-            if answer.body is not None:
-                found[str(answer.body)] = ("serialization", answer.body)
+            for body in (answer.body, *answer.instead.values()):
+                if body is not None:
+                    found[str(body)] = ("serialization", body)
     return found
 
 
@@ -212,7 +214,8 @@ def _responses(
     for status, answer in operation.answers.items():
         said = {"description": answer.means, "headers": _headers((*answer.headers, *counted))}
         if answer.body is not None:
-            said["content"] = {answer.media: _content(answer, shapes)}
+            others = {media: {"schema": shapes[str(body)]} for media, body in answer.instead.items()}
+            said["content"] = {answer.media: _content(answer, shapes), **others}
         if answer.body is JobBody and operation.leads_to:
             said["links"] = _links(operation, "/id")
         if answer.body is not None and "Location" in answer.headers and answer.body is not JobBody:

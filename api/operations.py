@@ -39,6 +39,8 @@ class Answer:
     body: Any = None
     headers: tuple[str, ...] = ()
     media: str = "application/json"
+    #: Shapes by media type that a client may ask for instead (``Accept``).
+    instead: Mapping[str, Any] = field(default_factory=dict)
     example: Mapping[str, Any] | None = None
 
 
@@ -97,7 +99,8 @@ _AS_BEFORE: Final = Answer(means="As before.", headers=("ETag",))
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /v1/jobs": Operation(
         name="createJob", tag="jobs", summary="Submit a job",
-        detail="Answered at once, or held until the job has ended with `Prefer: wait`.",
+        detail="Answered at once; or held until the job has ended with `Prefer: wait`; or, with `Accept:"
+        " text/event-stream`, by its events as they happen: `job` first, then as from the route that follows a job.",
         body=JobRequest,
         examples={"a prompt": PLAIN, "a conversation": CHAT, "JSON": JSON_ANSWER, "a webhook": TOLD,
                   "a deadline": DATED},
@@ -105,7 +108,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         answers={
             202: Answer(means="Accepted.", body=JobBody, example=QUEUED, headers=(*_LATER, "Age?")),
             200: Answer(
-                means="The answer was cached, or came within the wait.", body=JobBody, example=JOB,
+                means="The answer was cached, or came within the wait; or events were asked for.", body=JobBody,
+                example=JOB, instead={"text/event-stream": EventBody},
                 headers=("Location?", "Cache-Status", "Age?", "Idempotency-Replayed?", "Preference-Applied?"),
             ),
         },

@@ -101,11 +101,10 @@ async def _first_tokens(url: str, bodies: Iterator[dict[str, Any]], clients: int
 
 
 async def _followed(http: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> tuple[str, int, float]:
-    """Submit a job and follow it to its end; returns its id, tokens, and when the first of them came."""
-    async with http.post(url, json={**body, "stream": True}, headers=_HEADERS) as response:
-        job = str((await response.json())["id"])
+    """Submit a job and hear its events to the end; returns its id, tokens, and when the first of them came."""
     text, first = b"", 0.0
-    async with http.get(f"{url}/{job}/events", headers=_HEADERS) as response:
+    async with http.post(url, json=body, headers=_HEADERS | {"Accept": "text/event-stream"}) as response:
+        job = response.headers["Location"].rsplit("/", 1)[1]
         async for chunk in response.content.iter_any():
             text += chunk
             if not first and b"event: token" in text:

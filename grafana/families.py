@@ -16,8 +16,8 @@ GPU: Final[Mapping[str, tuple[str, ...]]] = {"gpu": OPEN}
 VLLM: Final[Mapping[str, tuple[str, ...]]] = {"model_name": OPEN, "engine": OPEN}
 _STATES: Final = ("ready", "warming", "draining", "dead")
 _REASONS: Final = (
-    "unauthorized requests polls tokens jobs too_costly runs_full tokens_full late memory_full store not_cached "
-    "idempotency webhook model invalid error"
+    "unauthorized requests polls tokens jobs too_costly unserved runs_full tokens_full late memory_full waiters store "
+    "not_cached idempotency webhook model invalid error"
 )
 
 

@@ -20,7 +20,7 @@ def event(number: int, name: str, data: Any) -> bytes:
 class EventServer:
     """``scripts``: for each connection to the events in turn, an HTTP status, or pieces of a stream.
 
-    ``job``: what a submit and a read are answered with.
+    ``job``: what a read is answered with, and the first event of a submit, unless that is cut off before.
     """
 
     def __init__(self, *scripts: int | list[bytes], job: dict[str, Any] = JOB) -> None:
@@ -32,12 +32,15 @@ class EventServer:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 ours.submitted = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self._json(202, job)
+                self._tell([event(0, "job", job)])
 
             def do_GET(self) -> None:
-                if not self.path.endswith("/events"):
+                if self.path.endswith("/events"):
+                    self._tell([])
+                else:
                     self._json(200, job)
-                    return
+
+            def _tell(self, opening: list[bytes]) -> None:
                 ours.asked.append({name.lower(): value for name, value in self.headers.items()})
                 script = ours.scripts.pop(0) if ours.scripts else 404
                 if isinstance(script, int):
@@ -46,7 +49,7 @@ class EventServer:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream; charset=utf-8")
                 self.end_headers()
-                for piece in script:
+                for piece in script if CUT in script[:1] else [*opening, *script]:
                     if piece is CUT:
                         break
                     self.wfile.write(piece)

@@ -17,6 +17,8 @@ class Engine(Protocol):
 
     #: Runs it can hold together; the worker offers that many slots.
     slots: int
+    #: Whether its model computes on the processor's cores, which then serve everything else only at its cost.
+    takes_cores: bool
 
     def start(self) -> None:
         """Load, warm up, and return when ready; raises EngineDead when it cannot be made ready."""

@@ -50,6 +50,8 @@ class SimulatedEngine:
     token. A step that reads the rest of a prompt yields its first token.
     """
 
+    takes_cores = False
+
     def __init__(
         self,
         *,

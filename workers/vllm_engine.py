@@ -60,6 +60,7 @@ class VllmEngine:
         self._adapters = {
             one.name: LoRARequest(one.name, number, one.adapter) for number, one in enumerate(adapters, start=1)
         }
+        self.takes_cores = not current_platform.is_cuda()
         self._dead = False
         self._processes: list[psutil.Process] = []
         self._lock = threading.Lock()
@@ -72,7 +73,7 @@ class VllmEngine:
         try:
             self._on_loop(self._load()).result()
             self._processes = [child for child in psutil.Process().children(recursive=True) if child not in before]
-            if not current_platform.is_cuda():
+            if self.takes_cores:
                 part_cores(self._processes)
             for request in _warm_up_requests():
                 self.generate("warm-up", request, "warm-up")

@@ -110,7 +110,7 @@ DOOR = Row(
             title="Submits refused, by reason",
             description=(
                 "In the time shown. requests, polls, tokens, jobs: a limit of the key; runs_full, tokens_full, late, "
-                "memory_full: no room; store: no Redis."
+                "memory_full, waiters: no room; store: no Redis."
             ),
             queries=(
                 Query(

@@ -53,7 +53,7 @@ def test_a_story_is_told_in_order(kind: str) -> None:
         assert (events[1].queue.position, events[1].queue.eta_s, events[2].status) == (3, 1.5, "in_progress")
         assert text(events) == "eins \nzwei é"
         assert (events[-2].usage.completion_tokens, events[-1].job.text) == (4, "eins zwei")
-        assert server.submitted == {"prompt": "hi", "max_tokens": 5, "stream": True}
+        assert server.submitted == {"prompt": "hi", "max_tokens": 5}
         assert server.asked[0]["accept"] == "text/event-stream"
         assert "last-event-id" not in server.asked[0]
 
@@ -95,12 +95,21 @@ def test_streams_that_lead_nowhere_end(kind: str) -> None:
         told(kind, server)
 
 
-def test_what_answers_without_a_stream_is_not_followed(kind: str) -> None:
+def test_a_job_that_had_ended_is_told_from_itself(kind: str) -> None:
     job = DONE | {"usage": {"prompt_tokens": 2, "completion_tokens": 2}}
-    with streaming(job=job) as server:
+    with streaming([CUT], [b": nothing more\n\n"], job=job) as server:
         events = told(kind, server)
         assert [type(one) for one in events] == [Accepted, Token, Used, Ended]
-        assert not server.asked
+        keys = [one["idempotency-key"] for one in server.asked]
+        assert len(keys) == 2, "cut off before the job was known, it is submitted again"
+        assert keys[0] == keys[1]
+
+
+def test_a_submit_that_cannot_be_repeated_is_not(kind: str) -> None:
+    with streaming([CUT], [event(1, "done", DONE)]) as server, twin(kind, server.url, "iq_a_bcdefghij") as client:
+        with pytest.raises(NoAnswer):
+            list(client.stream("hi", idempotency_key=None))
+        assert len(server.asked) == 1
 
 
 def test_a_reader_who_leaves_closes_the_connection(kind: str) -> None:

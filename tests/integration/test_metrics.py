@@ -155,3 +155,14 @@ def test_a_store_that_is_away_is_the_reason(open_client: OpenClient) -> None:
     client = open_client(away, "iq_any_keyofenoughlength")
     assert client.post("/v1/jobs", json={"prompt": "hi"}).status_code == 503
     refused(client, "store")
+
+
+def test_a_job_that_nobody_could_be_told_of_is_refused_as_that(
+    open_client: OpenClient, settings: Settings, api_key: str
+) -> None:
+    client = open_client(settings.model_copy(update={"max_waiters": 1}), api_key)
+    events = {"Accept": "text/event-stream"}
+    held = client.post("/v1/jobs", json={"prompt": "first"}, headers=events)
+    problem(client.post("/v1/jobs", json={"prompt": "second"}, headers=events), 503, "temporary-reduced-capacity")
+    held.close()
+    refused(client, "waiters")

@@ -98,8 +98,9 @@ class AsyncInferq:
         **options: Unpack[JobOptions],
     ) -> AsyncIterator[Event]:
         """As :meth:`Inferq.stream`."""
-        how = {"idempotency_key": idempotency_key, "cache_control": cache_control}
-        return self._shown(self._dialogues.stream(prompt, options, **how))
+        return self._shown(
+            self._dialogues.stream(prompt, options, idempotency_key=idempotency_key, cache_control=cache_control)
+        )
 
     def events(self, job: Job | str) -> AsyncIterator[Event]:
         """As :meth:`Inferq.events`."""

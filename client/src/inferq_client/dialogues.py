@@ -31,6 +31,8 @@ MOST_SUBMIT_WAIT: Final = 60
 MOST_READ_WAIT: Final = 30
 #: Seconds between looks when the service does not hold reads open and says nothing else.
 LOOK_S: Final = 1.0
+#: The media type of server-sent events.
+EVENTS: Final = "text/event-stream"
 #: Jobs asked for at once in a list.
 PAGE: Final = 100
 
@@ -77,20 +79,8 @@ class Dialogues:
         retry_for_s: float | None = None,
     ) -> Dialogue[Job]:
         """Submit. One key for all repeats: however often the answer is lost, there is one job."""
-        key = uuid.uuid4().hex if isinstance(idempotency_key, _Auto) else idempotency_key
-        headers = {
-            "Idempotency-Key": key,
-            "Prefer": f"wait={wait_s}" if wait_s else None,
-            "Cache-Control": cache_control or None,
-        }
-        call = Call(
-            method="POST",
-            path="/v1/jobs",
-            body=_asked(prompt) | dict(options),
-            headers={name: value for name, value in headers.items() if value is not None},
-            hold_s=wait_s,
-            repeatable=key is not None,
-        )
+        headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
+        call = _submission(prompt, options, idempotency_key, cache_control, headers, hold_s=wait_s)
         reply = yield from self.ask(call, retry_for_s)
         return Job.of(reply.json(), replayed=reply.headers.get("idempotency-replayed") == "true")
 
@@ -194,44 +184,53 @@ class Dialogues:
             pause_s = jittered(reply.retry_after_s or LOOK_S) if every_s is None else max(0.0, every_s - held)
             yield Pause(seconds=min(pause_s, left))
 
-    def stream(self, prompt: Prompt, options: Mapping[str, Any], **how: Any) -> Dialogue[None]:
-        """Submit a streaming job and show what it tells; raises JobFailed and its like when it ends so."""
-        job = yield from self.submit(prompt, {**options, "stream": True}, **how)
-        yield Show(what=Accepted(job=job))
-        if job.terminal or job.id is None:
-            # Answered at once, from the cache: there is nothing to follow.
-            if job.output:
-                yield Show(what=Token(text=job.output.text))
-            if job.usage:
-                yield Show(what=Used(usage=job.usage))
-            yield Show(what=Ended(job=job.checked()))
-            return
-        yield from self.events(job)
+    def stream(
+        self,
+        prompt: Prompt,
+        options: Mapping[str, Any],
+        *,
+        idempotency_key: IdempotencyKey = AUTO,
+        cache_control: str = "",
+    ) -> Dialogue[None]:
+        """Submit and show what the job tells, in one call; raises JobFailed and its like when it ends so."""
+        call = _submission(prompt, options, idempotency_key, cache_control, {"Accept": EVENTS})
+        yield from self._follow(None, call)
 
     def events(self, job: Job | str, after: str = "") -> Dialogue[None]:
         """Show what a streaming job tells, from its beginning or after an event; a lost stream goes on where it was."""
-        call = Call(method="GET", path=f"{_path(job)}/events")
+        yield from self._follow(job, _following(job, after), after)
+
+    def _follow(self, job: Job | str | None, call: Call, after: str = "") -> Dialogue[None]:
+        """Show what ``call`` tells; once the job is known, a lost stream goes on where it was."""
         patience = Patience(self._retry_for_s, self._clock)
         while True:
-            headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
-            outcome = yield Follow(call=Call(method="GET", path=call.path, headers=headers))
+            opened = outcome = yield Follow(call=call)
             while isinstance(outcome, ServerEvent) or (isinstance(outcome, Reply) and outcome.status == 200):
                 outcome = yield Next()
-                if isinstance(outcome, ServerEvent):
-                    after = outcome.id or after
-                    patience.renew()
-                    yield from _told(outcome)
-                    if outcome.name in ("done", "error"):
-                        yield from self._ended(job, outcome)
+                if not isinstance(outcome, ServerEvent):
+                    continue
+                after = outcome.id or after
+                patience.renew()
+                if outcome.name == "job":
+                    job = Job.of(_data(outcome), replayed=opened.headers.get("idempotency-replayed") == "true")
+                    yield Show(what=Accepted(job=job))
+                    if job.terminal or job.id is None:  # all is said: it was in the cache, or had ended
+                        yield from _at_once(job)
                         return
+                yield from _told(outcome)
+                if outcome.name in ("done", "error") and job:
+                    yield from self._ended(job, outcome)
+                    return
             if isinstance(outcome, Reply):
                 error = problem(outcome)
             else:
                 error = outcome or NoAnswer("the stream of events ended before the job did")
-            pause_s = patience.pause_s(error, repeatable=True)
+            pause_s = patience.pause_s(error, repeatable=call.repeatable)
             if pause_s is None:
                 raise error
             yield Pause(seconds=pause_s)
+            if job:
+                call = _following(job, after)
 
     def _ended(self, job: Job | str, event: ServerEvent) -> Dialogue[None]:
         raw = _data(event)
@@ -240,6 +239,14 @@ class Dialogues:
 
     def _ends(self, timeout_s: float | None) -> float:
         return math.inf if timeout_s is None else self._clock() + timeout_s
+
+
+def _at_once(job: Job) -> list[Show]:
+    """Return what there is to show of a job that had ended when it was asked for; raises JobFailed and its like."""
+    told = [Show(what=Token(text=job.output.text))] if job.output else []
+    if job.usage:
+        told.append(Show(what=Used(usage=job.usage)))
+    return [*told, Show(what=Ended(job=job.checked()))]
 
 
 def _told(event: ServerEvent) -> list[Show]:
@@ -270,6 +277,31 @@ def _data(event: ServerEvent) -> dict[str, Any]:
 
 def _asked(prompt: Prompt) -> dict[str, Any]:
     return {"prompt": prompt} if isinstance(prompt, str) else {"messages": [dict(turn) for turn in prompt]}
+
+
+def _submission(
+    prompt: Prompt,
+    options: Mapping[str, Any],
+    idempotency_key: IdempotencyKey,
+    cache_control: str,
+    headers: Mapping[str, str],
+    hold_s: float = 0.0,
+) -> Call:
+    key = uuid.uuid4().hex if isinstance(idempotency_key, _Auto) else idempotency_key
+    said = {"Idempotency-Key": key, "Cache-Control": cache_control or None, **headers}
+    return Call(
+        method="POST",
+        path="/v1/jobs",
+        body=_asked(prompt) | dict(options),
+        headers={name: value for name, value in said.items() if value is not None},
+        hold_s=hold_s,
+        repeatable=key is not None,
+    )
+
+
+def _following(job: Job | str, after: str) -> Call:
+    headers = {"Accept": EVENTS} | ({"Last-Event-ID": after} if after else {})
+    return Call(method="GET", path=f"{_path(job)}/events", headers=headers)
 
 
 def _path(job: Job | str) -> str:

@@ -115,8 +115,9 @@ class Inferq:
 
         A lost connection is taken up where it was. Raises JobFailed and its like when the job ends otherwise.
         """
-        how = {"idempotency_key": idempotency_key, "cache_control": cache_control}
-        return self._shown(self._dialogues.stream(prompt, options, **how))
+        return self._shown(
+            self._dialogues.stream(prompt, options, idempotency_key=idempotency_key, cache_control=cache_control)
+        )
 
     def events(self, job: Job | str) -> Iterator[Event]:
         """Yield what a job tells that was submitted with ``stream``, from its beginning."""
