@@ -23,7 +23,7 @@ from api.services import Services, services
 from inferq.credentials import Caller
 from inferq.event_streams import Followed, Place
 from inferq.ids import new_id
-from inferq.jobs import Job, JobStatus
+from inferq.jobs import Job
 
 blueprint = Blueprint("submissions", __name__)
 
@@ -111,8 +111,8 @@ def _tell(svc: Services, caller: Caller, body: JobRequest, call: Request) -> Res
 
 
 def _first_reading(svc: Services, caller: Caller, admitted: Admitted) -> Followed:
-    """Return what is known of a job that was just submitted; one that waits has written nothing yet."""
-    if admitted.job and admitted.job.status is JobStatus.QUEUED:
+    """Return what is known of a job that was just submitted: of its text nothing, but what the cache had."""
+    if admitted.job:
         return Followed(job=admitted.job, fence=0, pieces=[])
     followed: Followed = accept(svc.jobs.follow(caller, admitted.job_id or "", Place(), first=False)).rest[0]
     return followed
