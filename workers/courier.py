@@ -132,9 +132,12 @@ class Courier:
                 if parcels or more:
                     worked = loop.time()
                     continue
-                if not self._under_way and loop.time() > worked + LINGER_S:
+                sending = bool(self._under_way)
+                if not sending and loop.time() > worked + LINGER_S:
                     break
                 await self._wait(LOOK_S)
+                if sending:  # what has failed just now may be due again in a moment
+                    worked = loop.time()
         finally:
             self._shifts -= 1
         while self._under_way and (self._stopping or loop.time() < began + seconds):

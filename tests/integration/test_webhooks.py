@@ -348,6 +348,23 @@ def test_what_is_under_way_is_seen_through_though_the_shift_is_over(
     assert (delivery["status"], delivery["attempts"][0]["status_code"]) == ("delivered", 204)
 
 
+def test_a_shift_lingers_from_the_end_of_its_last_attempt(
+    client: FlaskClient, worker: HandWorker, redis: Redis, settings: Settings, secret: str, receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def slow(_: Received, __: BaseHTTPRequestHandler) -> int:
+        time.sleep(0.7)
+        return 500 if len(receiver.got) == 1 else 204
+
+    monkeypatch.setattr("workers.courier.LINGER_S", 0.5)
+    receiver.behaviour = slow
+    job = submit(client, webhook={"url": receiver.url})
+    worker.finish(worker.claim())
+    with a_courier(redis, settings):
+        until(lambda: deliveries(client, job)[0]["status"] == "delivered")
+    assert len(receiver.got) == 2, "tried again within the same shift"
+
+
 def test_an_attempt_that_breaks_in_our_own_hands_is_a_failed_one(
     client: FlaskClient, worker: HandWorker, redis: Redis, settings: Settings, secret: str, receiver: Receiver,
     monkeypatch: pytest.MonkeyPatch,
