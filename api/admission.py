@@ -75,14 +75,19 @@ def admit(
     cache: CacheDirectives,
     job_id: str,
     idempotency_key: str | None = None,
+    *,
+    told: bool = False,
 ) -> Admitted:
-    """Admit ``body`` as job ``job_id`` or answer it from the cache; raises Problem 401, 404, 422, 429, 503 or 504."""
+    """Admit ``body`` as job ``job_id`` or answer it from the cache; raises Problem 401, 404, 422, 429, 503 or 504.
+
+    ``told``: its events are the answer, which wants its text while it is written, and makes it no other request.
+    """
     try:
         model = _model(services, body)
         hook_url = checked_address(services, body.webhook.url, "webhook.url") if body.webhook else None
     except Problem as problem:
         raise for_callers(caller, problem) from None
-    admitted = _admit(services, caller, body, (model, hook_url), cache, job_id, idempotency_key)
+    admitted = _admit(services, caller, body, (model, hook_url), cache, job_id, idempotency_key, told=told)
     asked = "fwd=request" not in admitted.cache_status
     services.metrics.admitted(model.name, body.priority, admitted.decision, asked, admitted.age_s)
     g.admitted = admitted  # for the request's line in the log
@@ -97,6 +102,8 @@ def _admit(
     cache: CacheDirectives,
     job_id: str,
     idempotency_key: str | None,
+    *,
+    told: bool,
 ) -> Admitted:
     settings, call = services.settings, g._get_current_object()  # a proxy looks itself up at every use
     model, hook_url = checked
@@ -126,7 +133,7 @@ def _admit(
         start_ms=_ms(body.deadline.start_within_s if body.deadline else None),
         total_ms=_ms(body.deadline.total_s if body.deadline else None),
         metadata_json=json.dumps(body.metadata) if body.metadata else None,
-        stream=body.stream,
+        stream=body.stream or told,
         request_id=call.request_id,
         trace=call.carrier,
     )

@@ -106,6 +106,8 @@ class Streams:
         """Tell a follower of what its run writes after ``place``; and of where it stands while it ``waits``."""
         with self._lock:
             channel = self._channels.setdefault(run_id, _Channel(after=place))
+            if not channel.pieces:  # a place is what a client says: one beyond the text must not hide it from others
+                channel.after = min(channel.after, place)
             if channel.waits != waits:
                 channel.waits, channel.standing = waits, None
             if follower in channel.followers:

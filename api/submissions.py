@@ -38,7 +38,7 @@ def create_job() -> Response:
     svc, caller = services(), caller_of(call)
     body = validated(caller, JobRequest, call)
     if wants_events(call):
-        return _tell(svc, caller, body.model_copy(update={"stream": True}), call)
+        return _tell(svc, caller, body, call)
     wait_s = wait_of(call, MOST_SUBMIT_WAIT)
     admitted = submit(svc, caller, body, wait_s, call)
     answer = jsonify(_body(admitted, admitted.job, body))
@@ -52,7 +52,7 @@ def create_job() -> Response:
 
 def wants_events(call: Request) -> bool:
     """Whether the client would rather have events than a job (RFC 9110 §12.5.1)."""
-    if EVENTS not in call.environ.get("HTTP_ACCEPT", ""):
+    if EVENTS not in call.environ.get("HTTP_ACCEPT", "").lower():
         return False
     return call.accept_mimetypes.best_match(["application/json", EVENTS]) == EVENTS
 
@@ -97,7 +97,7 @@ def _tell(svc: Services, caller: Caller, body: JobRequest, call: Request) -> Res
     job_id, directives, repeatable = _asked(caller, call)
     with ExitStack() as held:
         follower = begin(held, svc, job_id)
-        admitted = admit(svc, caller, body, directives, job_id, repeatable)
+        admitted = admit(svc, caller, body, directives, job_id, repeatable, told=True)
         if admitted.completion:
             job, told = None, iter([told_from_cache(admitted.completion)])
         else:

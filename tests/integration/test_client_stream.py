@@ -112,6 +112,13 @@ def test_a_submit_that_cannot_be_repeated_is_not(kind: str) -> None:
         assert len(server.asked) == 1
 
 
+def test_once_the_job_is_known_its_stream_goes_on_without_a_key_too(kind: str) -> None:
+    pieces = [event(2, "token", {"text": "eins "}), CUT], [event(3, "token", {"text": "zwei"}), event(4, "done", DONE)]
+    with streaming(*pieces) as server, twin(kind, server.url, "iq_a_bcdefghij") as client:
+        assert text(list(client.stream("hi", idempotency_key=None))) == "eins zwei"
+        assert [one.get("last-event-id") for one in server.asked] == [None, "2-0"]
+
+
 def test_a_reader_who_leaves_closes_the_connection(kind: str) -> None:
     with streaming([event(1, "token", {"text": "a"})] * 1000) as server, twin(kind, server.url, "") as client:
         events = client.stream("hi")

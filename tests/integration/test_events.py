@@ -198,6 +198,26 @@ def test_a_slow_client_catches_up_from_redis(client: FlaskClient, worker: HandWo
     assert heard(told).end.name == "done"
 
 
+def test_who_claims_to_have_more_than_there_is_hides_nothing_from_others(
+    client: FlaskClient, worker: HandWorker
+) -> None:
+    job = submit(client, stream=True)["id"]
+    run = worker.claim()
+    wrong = follow(client, job, f"{run.fence}-99999")
+    assert next(wrong).name == "status"
+    claims = threading.Thread(target=list, args=(wrong,))
+    claims.start()
+    channels = services(client.application).streams._channels
+    until(lambda: channels, what="the wrong place is followed")
+    told = follow(client, job)
+    assert next(told).name == "status"
+    write(worker, run, 0, "for all ")
+    assert next(told).data == {"text": "for all "}
+    worker.finish(run, "for all to hear")
+    assert heard(told).text == "to hear"
+    claims.join(20)
+
+
 def test_positions_are_told_as_they_change(client: FlaskClient, worker: HandWorker) -> None:
     jobs = [submit(client, prompt=f"number {number}")["id"] for number in range(3)]
     told = follow(client, jobs[2])

@@ -96,6 +96,15 @@ def test_sent_again_it_is_the_same_job(client: FlaskClient, worker: HandWorker) 
     problem(other, 422, "idempotency-key-reused")
 
 
+def test_how_a_job_is_answered_makes_it_no_other_job(client: FlaskClient) -> None:
+    plain = client.post("/v1/jobs", json={"prompt": "hi"}, headers={"Idempotency-Key": "plain-first"})
+    _, told = tell(client, {"Idempotency-Key": "plain-first"})
+    assert next(told).data["id"] == plain.json["id"]
+    _, told = tell(client, {"Idempotency-Key": "told-first"}, prompt="ho")
+    again = client.post("/v1/jobs", json={"prompt": "ho"}, headers={"Idempotency-Key": "told-first"})
+    assert next(told).data["id"] == again.json["id"]
+
+
 def test_who_joins_a_run_hears_what_it_has_written(client: FlaskClient, worker: HandWorker) -> None:
     _, first = tell(client)
     assert next(first).name == "job"
@@ -108,6 +117,12 @@ def test_who_joins_a_run_hears_what_it_has_written(client: FlaskClient, worker: 
     assert opening[2].data == {"text": "so far "}
     worker.finish(run, "so far so good")
     assert next(told).data == {"text": "so good"}
+
+
+def test_a_media_type_is_written_in_any_case(client: FlaskClient) -> None:
+    answer = client.post("/v1/jobs", json={"prompt": "hi"}, headers={"Accept": "Text/Event-Stream"})
+    assert (answer.status_code, answer.mimetype) == (200, "text/event-stream")
+    answer.close()
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json, text/event-stream;q=0.5", "text/*;q=0.1, */*", ""])

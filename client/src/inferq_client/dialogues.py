@@ -225,12 +225,12 @@ class Dialogues:
                 error = problem(outcome)
             else:
                 error = outcome or NoAnswer("the stream of events ended before the job did")
+            if job:  # from here on it is only read, which may always be repeated
+                call = _following(job, after)
             pause_s = patience.pause_s(error, repeatable=call.repeatable)
             if pause_s is None:
                 raise error
             yield Pause(seconds=pause_s)
-            if job:
-                call = _following(job, after)
 
     def _ended(self, job: Job | str, event: ServerEvent) -> Dialogue[None]:
         raw = _data(event)
