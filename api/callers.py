@@ -18,7 +18,8 @@ JOBS_RETRY_AFTER: Final = 1
 
 
 #: What a caller hears whose key or token is good, by the script's reason: code and detail.
-_STRANGERS: Final = {
+#: Code and sentence of the problem of somebody who is known to the issuer of their token or key, and may not call.
+STRANGERS: Final = {
     "tenant_unknown": ("tenant-unknown", "The tenant that the token names is not known here; an operator adds it."),
     "tenant_suspended": ("tenant-suspended", "The tenant is suspended; only the operator can change that."),
 }
@@ -61,7 +62,7 @@ def accept(answer: Answer) -> Answer:
         request.tenant = answer.tenant
     match answer.outcome:
         case "unauthorized" if answer.rest:
-            raise Problem(403, *_STRANGERS[answer.rest[0]])
+            raise Problem(403, *STRANGERS[answer.rest[0]])
         case "unauthorized":
             raise unauthorized("The API key is unknown or revoked.")
         case "limited":

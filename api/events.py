@@ -1,5 +1,6 @@
 """``/v1/jobs/{id}/events`` and ``/v1/jobs/{id}/ws``: what happens to a job, as it happens."""
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Final
@@ -14,7 +15,7 @@ from api.jobs import checked
 from api.services import Services, services
 from api.streams import Follower
 from api.websocket import Closed, WebSocket
-from inferq.credentials import Caller
+from inferq.credentials import Caller, Subject
 from inferq.event_streams import Followed, Place
 from inferq.job_store import Answer
 
@@ -35,7 +36,7 @@ def events(job_id: str) -> Response:
         accept(svc.jobs.read(caller, checked(job_id)))
         return Response(status=204)  # tells an EventSource not to come back (WHATWG HTML, 9.2.3)
     with ExitStack() as held:
-        follower = begin(held, svc, checked(job_id))
+        follower = begin(held, svc, caller, checked(job_id))
         return event_stream(held, request, _from_the_record(svc, caller, follower, job_id, place))
 
 
@@ -50,7 +51,7 @@ def socket(job_id: str) -> Response:
     except Problem as problem:
         raise for_callers(caller, problem) from None
     with ExitStack() as held:
-        follower = begin(held, svc, checked(job_id))
+        follower = begin(held, svc, caller, checked(job_id))
         told = _from_the_record(svc, caller, follower, job_id, place or Place())
         _limit_stalls(held, request.environ)
         try:
@@ -66,11 +67,11 @@ def socket(job_id: str) -> Response:
     return websocket.answer()
 
 
-def begin(held: ExitStack, svc: Services, job_id: str) -> Follower:
-    """Begin to follow a job, from before its record is read until ``held`` is closed; raises Problem 503."""
+def begin(held: ExitStack, svc: Services, caller: Caller, job_id: str) -> Follower:
+    """Begin to follow a job, from before its record is read until ``held`` is closed; raises Problem 401 or 503."""
     follower = held.enter_context(svc.streams.follow(job_id))
     if follower is None:
-        raise busy("As many clients wait here as this process holds.", -1, "waiters")
+        raise for_callers(caller, busy("As many clients wait here as this process holds.", -1, "waiters"))
     return follower
 
 
@@ -80,7 +81,14 @@ def follow(svc: Services, caller: Caller, follower: Follower, first: Followed, p
     def read(place: Place) -> Answer:
         return svc.jobs.follow(caller, first.job.id, place, first=False)
 
-    following = Following(svc.streams, follower, read, place=place, heartbeat_s=svc.settings.stream_heartbeat)
+    following = Following(
+        svc.streams,
+        follower,
+        read,
+        place=place,
+        heartbeat_s=svc.settings.stream_heartbeat,
+        until=caller.until if isinstance(caller, Subject) else math.inf,
+    )
     return following.events(first)
 
 

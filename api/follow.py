@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import structlog
 
+from api.callers import STRANGERS
 from api.representations import error_body, queue_body, usage_body
 from api.streams import Follower, Streams
 from inferq.completion_cache import CachedCompletion
@@ -53,40 +54,48 @@ class Following:
         *,
         place: Place,
         heartbeat_s: float,
+        until: float,
     ) -> None:
-        """``place``: how much the client has. ``heartbeat_s``: seconds of silence at most."""
+        """``place``: how much the client has. ``heartbeat_s``: seconds of silence at most. ``until``: when the client's
+        right to hear ends, in seconds since 1970.
+        """
         self._streams = streams
         self._follower = follower
         self._read = read
         self._place = place
         self._heartbeat_s = heartbeat_s
+        self._until = until
         self._told: tuple[JobStatus, int, int | None] | None = None
 
     def events(self, first: Followed) -> Iterator[list[Event]]:
         """Yield what there is to tell, all at once, until the last event, which is ``done`` or ``error``.
 
         An empty list: only a sign of life is due. ``first`` is what was read first. Ends early when the client has
-        gone.
+        gone, or its token ends: with another it may go on.
         """
         followed = first
         while True:
             told = self._record(followed)
             if told:
                 yield told
-            if followed.job.status.is_terminal or self._follower.gone:
+            if followed.job.status.is_terminal or self._over():
                 return
             waits = followed.job.status is JobStatus.QUEUED
             self._streams.attach(self._follower, followed.job.run_id, self._place, waits=waits)
             if len(followed.pieces) < MOST_PIECES:
                 yield from self._while_unchanged(followed.job)
-            if self._follower.gone:
+            if self._over():
                 return
             answer = yield from self._read_again()
             if answer.outcome != "job":
                 break
             followed = answer.rest[0]
-        code, message = _LOST[answer.outcome]
+        refused = answer.outcome == "unauthorized" and answer.rest
+        code, message = STRANGERS[answer.rest[0]] if refused else _LOST[answer.outcome]
         yield [self._event("error", {"code": code, "message": message, "retryable": False}, end=True)]
+
+    def _over(self) -> bool:
+        return self._follower.gone or time.time() >= self._until
 
     def _record(self, followed: Followed) -> list[Event]:
         """Return what a record tells that the client does not know."""
@@ -134,7 +143,9 @@ class Following:
         """Yield text and positions until the record must be read again."""
         until = time.monotonic() + self._heartbeat_s
         while True:
-            if not self._follower.wait(max(0.0, until - time.monotonic())):
+            if not self._follower.wait(max(0.0, min(until - time.monotonic(), self._until - time.time()))):
+                if self._over():
+                    return
                 yield []
                 until = time.monotonic() + self._heartbeat_s
                 continue

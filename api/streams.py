@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -172,12 +172,17 @@ class Streams:
                 after = {run: self._channels[run].after for run in dirty if run in self._channels}
             try:
                 found = self._store.pieces(after) if after else {}
+                self._hand_out(found)
             except StoreUnavailable as error:
                 log.warning("streams_not_read", reason=str(error))
-                self._closed.wait(RETRY_S)
-                self._appended(list(after))
-                continue
-            self._hand_out(found)
+                self._later(after)
+            except Exception as error:  # one entry that cannot be read must not silence all others
+                log.error("streams_broke", error=type(error).__name__)
+                self._later(after)
+
+    def _later(self, runs: Iterable[str]) -> None:
+        self._closed.wait(RETRY_S)
+        self._appended(list(runs))
 
     def _hand_out(self, found: dict[str, list[Piece]]) -> None:
         woken: list[Follower] = []
@@ -202,6 +207,8 @@ class Streams:
                     self._stand(self._store.standings(part))
                 except StoreUnavailable as error:
                     log.warning("positions_not_read", reason=str(error))
+                except Exception as error:  # as above
+                    log.error("positions_broke", error=type(error).__name__)
                 self._closed.wait(max(STANDING_S, len(waiting) / TOLD_PER_S) / len(parts))
             if not parts:
                 self._closed.wait(STANDING_S)

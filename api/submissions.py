@@ -54,7 +54,13 @@ def wants_events(call: Request) -> bool:
     """Whether the client would rather have events than a job (RFC 9110 §12.5.1)."""
     if EVENTS not in call.environ.get("HTTP_ACCEPT", "").lower():
         return False
-    return call.accept_mimetypes.best_match(["application/json", EVENTS]) == EVENTS
+
+    def named(media: str) -> float:
+        """Return the highest weight a type was given by its name, whatever its parameters."""
+        asked = ((one.partition(";")[0].strip().lower(), weight) for one, weight in call.accept_mimetypes)
+        return max((weight for one, weight in asked if one == media), default=0.0)
+
+    return named(EVENTS) > named("application/json")
 
 
 def submit(svc: Services, caller: Caller, body: JobRequest, wait_s: int, call: Request) -> Admitted:
@@ -96,14 +102,14 @@ def _tell(svc: Services, caller: Caller, body: JobRequest, call: Request) -> Res
     """Admit ``body`` and answer with what then happens, the job first; nothing is admitted that cannot be followed."""
     job_id, directives, repeatable = _asked(caller, call)
     with ExitStack() as held:
-        follower = begin(held, svc, job_id)
+        follower = begin(held, svc, caller, job_id)
         admitted = admit(svc, caller, body, directives, job_id, repeatable, told=True)
         if admitted.completion:
             job, told = None, iter([told_from_cache(admitted.completion)])
         else:
             if admitted.replayed:  # an earlier call made the job: it has another id than the one that is followed
                 held.close()
-                follower = begin(held, svc, admitted.job_id or "")
+                follower = begin(held, svc, caller, admitted.job_id or "")
             first = _first_reading(svc, caller, admitted)
             job, told = first.job, follow(svc, caller, follower, first, Place())
         opening = Event(name="job", id=str(Place()), data=_body(admitted, job, body))

@@ -134,7 +134,12 @@ class TokenVerifier:
             raise refused(f"has a wrong claim {where!a}: {first['msg'].lower()}") from None
         # Windows of two tenants are apart although their subjects may have one name; who it is stays out of Redis.
         digest = hashlib.sha256(f"{tenant} {subject}".encode()).hexdigest()[:32]
-        return Subject(tenant=tenant, window=f"sub.{digest}", limits=KeyLimits(**limits.model_dump()))
+        return Subject(
+            tenant=tenant,
+            window=f"sub.{digest}",
+            limits=KeyLimits(**limits.model_dump()),
+            until=int(claims["exp"]) + self._settings.jwt_leeway,
+        )
 
 
 def refused(what: str) -> Problem:

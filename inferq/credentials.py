@@ -1,6 +1,7 @@
 """Who may ask: holders of API keys (``iq_<id>_<secret>``, only the secret's SHA-256 is stored) and of tokens."""
 
 import hashlib
+import math
 import re
 import secrets
 from dataclasses import asdict, dataclass
@@ -56,6 +57,8 @@ class Subject:
     #: What its rate windows are called; never the id of a key, which has no dot.
     window: str
     limits: KeyLimits
+    #: When the token ends, in seconds since 1970.
+    until: float = math.inf
 
     def for_scripts(self) -> dict[str, Any]:
         """Return what scripts take on trust."""

@@ -71,8 +71,9 @@ class Settings(BaseSettings):
     #: Long-polls, event streams and WebSockets one API process holds open. Further long-polls are answered
     #: at once, the others refused.
     max_waiters: int = Field(2000, ge=1, le=100_000)
-    #: Seconds without an event after which a follower of a job is sent a sign of life.
-    stream_heartbeat: float = Field(15.0, gt=0, le=300)
+    #: Seconds without an event after which a follower of a job is sent a sign of life. Clients take 45 s of silence for
+    #: a lost connection.
+    stream_heartbeat: float = Field(15.0, gt=0, le=30)
 
     #: Share of the GPU's memory vLLM may take.
     gpu_memory_util: float = Field(0.85, gt=0, le=1)

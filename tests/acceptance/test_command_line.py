@@ -58,7 +58,7 @@ def test_jobs_are_made_listed_and_cancelled(service: Service) -> None:
     ("arguments", "code", "said"),
     [
         (("submit", "hi", "--max-tokens", "0"), 3, "max_tokens: Input should be greater"),
-        (("submit", "hi", "--cache", "only-if-cached", "--seed", "77"), 7, "only-if-cached"),
+        (("submit", "hi", "--cache", "only-if-cached", "--seed", "77"), 4, "forbids making one.\n"),
         (("submit", " "), 2, "the prompt is empty"),
         (("submit", "hi", "--metadata", "a"), 2, "NAME=VALUE"),
         (("nonsense",), 2, "No such command"),

@@ -14,7 +14,9 @@ from api.streams import RECENT
 from inferq.credentials import KeyRing
 from inferq.keys import key
 from inferq.run_store import ClaimedRun
+from inferq.scripts import Scripts
 from inferq.settings import Settings
+from inferq.tenants import Tenants
 from tests.conftest import OpenClient, make_settings
 from tests.hand_worker import HandWorker, problem, submit
 from tests.processes import until
@@ -300,6 +302,53 @@ def test_a_key_that_is_revoked_meanwhile_follows_no_longer(
     worker.claim()
     (last,) = told
     assert (last.name, last.data["code"]) == ("error", "unauthorized")
+
+
+def test_a_tenant_that_is_suspended_meanwhile_hears_that(
+    client: FlaskClient, worker: HandWorker, redis: Redis, settings: Settings
+) -> None:
+    told = follow(client, submit(client)["id"])
+    next(told)
+    Tenants(redis, Scripts(redis)).suspend("acme", suspended=True)
+    worker.claim()
+    (last,) = told
+    assert (last.name, last.data["code"]) == ("error", "tenant-suspended")
+
+
+def test_an_entry_that_cannot_be_read_silences_nobody_for_good(
+    client: FlaskClient, worker: HandWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = services(client.application).streams
+    tried: list[object] = []
+
+    def broken(after: object) -> object:
+        tried.append(after)
+        raise ValueError("nobody thought of this")
+
+    told = follow(client, submit(client, stream=True)["id"])
+    assert next(told).data["status"] == "queued"
+    run = worker.claim()
+    assert next(told).data["status"] == "in_progress"
+    with monkeypatch.context() as breaking:
+        breaking.setattr(streams._store, "pieces", broken)
+        write(worker, run, 0, "so far ")
+        until(lambda: tried)
+    assert next(told).data == {"text": "so far "}, "read again, and no further piece came"
+    told.close()
+
+
+def test_whoever_may_not_ask_hears_that_and_not_that_there_is_no_room(
+    open_client: OpenClient, redis_server: RedisServer, api_key: str
+) -> None:
+    client = open_client(make_settings(redis_server.url, max_waiters=1), api_key)
+    job = submit(client)["id"]
+    held = follow(client, job)
+    next(held)
+    stranger = {"X-API-Key": "iq_nobody_withakeylikethis"}
+    problem(client.get(f"/v1/jobs/{job}/events", headers=stranger), 401, "unauthorized")
+    submission = {"json": {"prompt": "hi"}, "headers": stranger | {"Accept": "text/event-stream"}}
+    problem(client.post("/v1/jobs", **submission), 401, "unauthorized")
+    held.close()
 
 
 def test_who_leaves_leaves_nothing_behind(client: FlaskClient, worker: HandWorker) -> None:

@@ -131,6 +131,16 @@ def test_events_come_only_to_who_prefers_them(client: FlaskClient, accept: str) 
     assert (answer.status_code, answer.mimetype) == (202, "application/json")
 
 
+@pytest.mark.parametrize(
+    "accept",
+    ["text/event-stream", "Text/Event-Stream; charset=utf-8", "text/event-stream, */*", "a, text/event-stream"],
+)
+def test_whoever_names_events_gets_them(client: FlaskClient, accept: str) -> None:
+    answer, told = tell(client, {"Accept": accept})
+    assert next(told).name == "job"
+    answer.close()
+
+
 def test_a_refusal_is_a_problem_and_not_an_event(client: FlaskClient) -> None:
     wrong = client.post("/v1/jobs", json={"prompt": "hi", "model": "none"}, headers=EVENTS)
     problem(wrong, 404, "model-not-found")

@@ -26,6 +26,7 @@ from tests.conftest import OpenClient, make_settings
 from tests.hand_worker import problem
 from tests.processes import ROOT
 from tests.redis_server import RedisServer
+from tests.sse import parse
 from tests.tokens import (
     AUDIENCE,
     ISSUER,
@@ -291,6 +292,26 @@ def test_a_suspended_tenant_follows_no_longer(client: FlaskClient, tenants: Tena
     tenants.suspend("acme", suspended=True)
     for first in (True, False):
         assert store.follow(caller, job, Place(), first=first).rest == ("tenant_suspended",)
+
+
+def test_a_stream_ends_with_its_token_and_goes_on_with_another(client: FlaskClient) -> None:
+    events = {"Accept": "text/event-stream"}
+
+    def tell(presented: str) -> list[str]:
+        bearer = {"Authorization": f"Bearer {presented}", "Idempotency-Key": "once"}
+        answer = client.post("/v1/jobs", json={"prompt": "hello"}, headers=events | bearer)
+        assert answer.status_code == 200, answer.text
+        told = parse(answer.response)
+        heard = [next(told).name, next(told).name]
+        if presented != good:
+            heard += [one.name for one in told]
+        answer.close()
+        return heard
+
+    good = token()
+    ending = token(exp=int(time.time()) - 8)  # two seconds of the leeway are left
+    assert tell(ending) == ["job", "status"], "no last event: it may come back"
+    assert tell(good) == ["job", "status"]
 
 
 def test_another_claim_may_name_the_tenant(open_with: OpenWith, redis: Redis) -> None:

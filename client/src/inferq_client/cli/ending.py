@@ -21,6 +21,7 @@ from inferq_client import (
     JobNotCompleted,
     NoAnswer,
     NoRoom,
+    NotCached,
     NotFound,
     RateLimited,
     Unauthorized,
@@ -37,7 +38,7 @@ class Exit(IntEnum):
     NOT_COMPLETED = 1  #: the job, or one of them, ended without an answer
     USAGE = 2  #: the command line or a file is wrong
     REFUSED = 3  #: the service refused the request for what it is
-    NOT_FOUND = 4  #: there is no such job, or its result has expired
+    NOT_FOUND = 4  #: there is no such job, or its result has expired, or it is not in the cache
     UNAUTHORIZED = 5  #: no key, or a wrong one
     LATER = 6  #: a limit is used up or there is no room; it may go well later
     NO_SERVICE = 7  #: nothing answers, or what does made a mistake or is not inferq
@@ -53,6 +54,7 @@ _CODES: tuple[tuple[type[InferqError], Exit], ...] = (
     (Conflict, Exit.REFUSED),
     (NotFound, Exit.NOT_FOUND),
     (Gone, Exit.NOT_FOUND),
+    (NotCached, Exit.NOT_FOUND),
     (Unauthorized, Exit.UNAUTHORIZED),
     (RateLimited, Exit.LATER),
     (NoRoom, Exit.LATER),
@@ -74,7 +76,7 @@ def sentence(error: InferqError, url: str) -> str:
         return f"{text} Set INFERQ_API_KEY to a key of yours."
     if isinstance(error, RateLimited | NoRoom) and error.retry_after_s and "Try again" not in text:
         return f"{text} Try again in {error.retry_after_s:g} s."
-    if isinstance(error, ApiError) and error.status >= 500 and error.request_id:
+    if isinstance(error, ApiError) and code_of(error) is Exit.NO_SERVICE and error.request_id:
         return f"{text} Tell the operator of request {error.request_id}."
     return text
 

@@ -117,7 +117,10 @@ class Followed:
     def _cancel(self, written: str) -> None:
         if written and not written.endswith("\n"):
             put("\n")
-        if self._job is None or self._job.id is None:
+        if self._job is None:
+            say("the service had not answered yet: whether the job was accepted is not known")
+            return
+        if self._job.id is None:
             return
         try:
             self._client.cancel(self._job)
