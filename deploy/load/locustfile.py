@@ -1,6 +1,7 @@
 """Load for Locust, in the mix of a service: prompts that come back, short and long answers, every way to get them.
 
-`docker compose --profile load up load`, then http://127.0.0.1:8089; without Docker:
+`docker compose --profile load up load`, then http://127.0.0.1:8089; without Docker (in both cases with a RATE_LIMIT
+of the service that is above what one key is to send):
 
     INFERQ_API_KEY=iq_… locust -f deploy/load/locustfile.py --host http://127.0.0.1:8000
 

@@ -191,6 +191,23 @@ def test_every_service_can_be_asked_for_its_health() -> None:
     assert f":{port_of('grafana')}/" in " ".join(services()["grafana"]["healthcheck"]["test"])
 
 
+@pytest.mark.parametrize(
+    ("said", "healthy"), [("PONG", True), ("LOADING Redis is loading the dataset in memory", False)]
+)
+@pytest.mark.parametrize("service", ["redis", "redis-cache"])
+def test_a_redis_that_still_reads_its_file_is_not_healthy(
+    service: str, said: str, healthy: bool, tmp_path: Path
+) -> None:
+    # redis-cli ends with 0 whatever the answer was.
+    client = tmp_path / "redis-cli"
+    client.write_text(f"#!/bin/sh\necho '{said}'\n")
+    client.chmod(0o755)
+    kind, *words = services()[service]["healthcheck"]["test"]
+    command = ["sh", "-c", *words] if kind == "CMD-SHELL" else words
+    done = subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, timeout=30)
+    assert (done.returncode == 0) == healthy
+
+
 def test_who_needs_redis_waits_for_it() -> None:
     for name in OURS:
         assert services()[name]["depends_on"] == {

@@ -172,6 +172,14 @@ def test_every_package_of_a_lock_has_hashes(lock: str) -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", entry), entry
 
 
+def test_what_a_gpu_engine_compiles_is_kept_and_may_be_run() -> None:
+    # Docker mounts a tmpfs without leave to run what is in it.
+    env = WORKER["gpu"].env()
+    assert env["HOME"] == "/tmp"
+    for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "FLASHINFER_WORKSPACE_BASE"):
+        assert env[name].startswith("/var/cache/inferq/compiled"), name
+
+
 def test_no_cuda_build_gets_beside_the_cpu_torch() -> None:
     locked = pins(LOCKS / "worker-cpu.txt")
     assert locked["torch"].endswith("+cpu")

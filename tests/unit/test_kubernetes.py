@@ -334,6 +334,29 @@ def test_redis_keeps_or_evicts_and_wants_the_password(component: str, policy: st
         process.wait()
 
 
+@pytest.mark.parametrize(
+    ("said", "alive", "ready"),
+    [
+        ("PONG", True, True),
+        # Its disk is full: what it has not written yet is in its memory alone.
+        ("MISCONF Errors writing to the AOF file: No space left on device", True, False),
+        ("LOADING Redis is loading the dataset in memory", True, False),
+    ],
+)
+@pytest.mark.parametrize("component", ["redis", "redis-cache"])
+def test_a_redis_that_answers_is_not_started_again(
+    component: str, said: str, alive: bool, ready: bool, tmp_path: Path
+) -> None:
+    # redis-cli ends with 0 whatever the answer was.
+    client = tmp_path / "redis-cli"
+    client.write_text(f"#!/bin/sh\necho '{said}'\n")
+    client.chmod(0o755)
+    for kind, good in (("livenessProbe", alive), ("readinessProbe", ready)):
+        command = own_container("gpu-t4", component)[kind]["exec"]["command"]
+        done = subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, timeout=30)
+        assert (done.returncode == 0) == good, kind
+
+
 def answers(redis: Redis) -> bool:
     try:
         return bool(redis.ping())
