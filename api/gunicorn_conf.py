@@ -57,7 +57,8 @@ def _metrics_directory() -> Path:
         return Path(known)
     for left in Path(tempfile.gettempdir()).glob("inferq-metrics-*-*"):
         owner = left.name.split("-")[2]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+        # One that has our own number is of an earlier start: in a container each is given the same.
+        if owner.isdigit() and (int(owner) == os.getpid() or not psutil.pid_exists(int(owner))):
             shutil.rmtree(left, ignore_errors=True)  # somebody else's, perhaps
     return Path(tempfile.mkdtemp(prefix=f"inferq-metrics-{os.getpid()}-"))
 

@@ -1,14 +1,19 @@
 """``GET /metrics`` of the API: who may look, and what is counted."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from inferq.credentials import KeyLimits, KeyRing
-from inferq.settings import Settings
+from inferq.settings import Settings, environment_for
 from tests.conftest import OpenClient
 from tests.hand_worker import HandWorker, problem, submit
+from tests.processes import ROOT
 
 TOKEN = "a-token-of-sixteen"
 
@@ -38,6 +43,18 @@ def test_without_a_token_metrics_are_for_nobody(open_client: OpenClient, setting
     client = open_client(settings.model_copy(update={"metrics_token": None}), api_key)
     said = problem(client.get("/metrics", headers={"Authorization": "Bearer "}), 403, "metrics-closed")
     assert "METRICS_TOKEN" in said["detail"]
+
+
+def test_a_start_in_a_container_clears_what_the_one_before_it_has_left(tmp_path: Path) -> None:
+    """Both had the same number, and the temporary files outlived the first."""
+    script = (
+        "import os, runpy, tempfile; from pathlib import Path;"
+        "left = Path(tempfile.gettempdir(), f'inferq-metrics-{os.getpid()}-left'); left.mkdir();"
+        "runpy.run_path('api/gunicorn_conf.py'); print(left.exists())"
+    )
+    env = environment_for(Settings(_env_file=None)) | {"TMPDIR": str(tmp_path)}
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "False"
 
 
 def test_what_becomes_of_submits(client: FlaskClient, redis: Redis, settings: Settings) -> None:
