@@ -106,7 +106,8 @@ def init_app(app: Flask) -> None:
         return Problem(
             503,
             "store-unavailable",
-            "The job store does not answer; nothing was accepted. Try again shortly.",
+            "The job store does not answer. Try again shortly; with an Idempotency-Key nothing is done twice, in case"
+            " only its answer was lost.",
             headers={"Retry-After": str(STORE_RETRY_AFTER)},
         ).response()
 

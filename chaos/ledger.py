@@ -81,6 +81,10 @@ class Ledger:
         (first,) = self._db.execute("SELECT body FROM jobs WHERE id = ?", (job,)).fetchone()
         self._db.execute("UPDATE jobs SET changed = ? WHERE id = ?", (first != canonical(body), job))
 
+    def knows(self, job: str) -> bool:
+        """Whether a client has heard that a job was accepted."""
+        return self._db.execute("SELECT 1 FROM jobs WHERE id = ?", (job,)).fetchone() is not None
+
     def vanished(self, job: str) -> None:
         """Note that the service knows a job no more whose end nobody has seen."""
         self._db.execute("UPDATE jobs SET vanished = 1 WHERE id = ?", (job,))

@@ -17,7 +17,7 @@ class BadTenant(InferqError):
 
 
 class StoreUnavailable(InferqError):
-    """Redis does not answer, or refuses to write; nothing was accepted."""
+    """Redis does not answer, or refuses to write. It may have done what it was asked, and only its answer was lost."""
 
 
 class EngineError(InferqError):

@@ -88,6 +88,16 @@ def test_all_repeats_of_a_submit_carry_one_key_and_each_submit_another() -> None
     assert keys[0] != keys[3]
 
 
+def test_without_a_key_only_what_was_surely_not_done_is_repeated() -> None:
+    away = reply(503, {"code": "store-unavailable", "detail": "away"}, retry_after="1")
+    play = Play()
+    job = play.play(play.dialogues.submit("hi", {}, idempotency_key=None), refused(1), reply(202, LIVE))
+    assert job.id == "01a2"
+    with pytest.raises(NoRoom, match="away"):
+        play.play(play.dialogues.submit("hi", {}, idempotency_key=None), away)
+    assert play.play(play.dialogues.submit("hi", {}), away, reply(202, LIVE)).id == "01a2"
+
+
 def test_waiting_holds_reads_and_misses_no_change() -> None:
     play = Play()
     queued, running = reply(200, LIVE, etag='"q.0"'), reply(200, LIVE | {"status": "in_progress"}, etag='"r.1"')

@@ -165,9 +165,10 @@ class Patience:
         if isinstance(error, NoAnswer):
             passing = repeatable or not error.sent
         else:
-            # 502 and 504 may have reached the service; 429 and 503 say that nothing was done.
-            passing = isinstance(error, ApiError) and error.passing
-            passing = passing and (repeatable or isinstance(error, RateLimited | NoRoom))
+            # 502 and 504 may have reached the service; 429 and 503 say that nothing was done, except where the answer
+            # of the store was lost.
+            refused = isinstance(error, RateLimited | NoRoom) and error.code != "store-unavailable"
+            passing = isinstance(error, ApiError) and error.passing and (repeatable or refused)
         if not passing:
             return None
         pause = self._pause(error)
