@@ -72,7 +72,8 @@ as_newcomer() {
     [ -z "${!name:-}" ] || environment+=("$name=${!name}")
   done
   while read -r line; do environment+=("$line"); done < <(pip_settings)
-  chroot --userspec=newcomer:newcomer "$root" env -i "${environment[@]}" bash -c "$1" </dev/null
+  # What a script starts in the background is deaf to Ctrl-C, and so is all it starts; a newcomer's terminal is not.
+  chroot --userspec=newcomer:newcomer "$root" env -i --default-signal=INT,QUIT "${environment[@]}" bash -c "$1" </dev/null
 }
 
 step() {

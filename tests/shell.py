@@ -72,5 +72,5 @@ def _listens(pid: int) -> bool:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
         return any(socket.status == psutil.CONN_LISTEN for one in family for socket in one.net_connections("tcp"))
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # one that is ending shows its files to root alone
         return False

@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -273,7 +274,7 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
 
     service.worker = service.processes.worker()
     service.ready()
-    until(lambda: service.job(job)["attempt"] == 2, 30, "the next worker has it")
+    the_next_worker_has(service, job, 2)
     strikes = service.strikes(job)
     engine = engine_processes(service.worker)
     core_of(engine).kill()
@@ -284,7 +285,7 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
 
     service.worker = service.processes.worker()
     service.ready()
-    until(lambda: service.job(job)["attempt"] == 3, 30, "the next worker has it")
+    the_next_worker_has(service, job, 3)
     engine = engine_processes(service.worker)
     service.worker.signal(signal.SIGTERM)
     assert service.worker.wait(40) == 0
@@ -294,7 +295,7 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
 
     service.worker = service.processes.worker(engine_hang=3.0)
     service.ready()
-    until(lambda: service.job(job)["attempt"] == 4, 30, "the next worker has it")
+    the_next_worker_has(service, job, 4)
     body = service.ended(job, 120)
     assert body["status"] == "completed"
     assert body["usage"]["completion_tokens"] > 0
@@ -307,6 +308,13 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
     gone_within(5, engine, "no engine process is left after the engine hung")
     assert service.job(job)["status"] == "queued"
     assert service.strikes(job) == 1
+
+
+def the_next_worker_has(service: Service, job: str, attempt: int) -> None:
+    begun = time.monotonic()
+    while (found := service.job(job))["attempt"] != attempt:
+        assert time.monotonic() < begun + 30, f"{found}\n{service.worker.output()[-5000:]}"
+        time.sleep(0.05)
 
 
 def core_of(engine: list[psutil.Process]) -> psutil.Process:

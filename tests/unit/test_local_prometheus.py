@@ -9,7 +9,7 @@ import pytest
 
 from deploy.local.prometheus import prometheus_piece, why_none, write_configuration
 from tests.conftest import make_settings
-from tests.prometheus_server import needs_promtool
+from tests.prometheus_server import needs_prometheus, needs_promtool
 
 URL = "redis://127.0.0.1:1"
 
@@ -47,6 +47,7 @@ def test_it_may_be_missing_or_unwanted(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert why_none(make_settings(URL)) == "no prometheus on PATH"
 
 
+@needs_prometheus
 def test_a_port_that_is_taken_is_no_reason_not_to_serve() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
