@@ -1,5 +1,6 @@
 """A shell that is given one piece of a document after the other, and remembers variables between them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,7 +52,8 @@ class Shell:
             if process.stdin:
                 process.stdin.close()
             # All it has started; it is waited for below, so its number is still its own.
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it had ended, and was waited for
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
     def _start(self, command: list[str], stdin: int, output: Path) -> "subprocess.Popen[bytes]":
