@@ -17,8 +17,7 @@ JOBS: Final = "jobs"
 JOBS_RETRY_AFTER: Final = 1
 
 
-#: What a caller hears whose key or token is good, by the script's reason: code and detail.
-#: Code and sentence of the problem of somebody who is known to the issuer of their token or key, and may not call.
+#: What a caller hears whose key or token is good, and who may not call, by the script's reason: code and detail.
 STRANGERS: Final = {
     "tenant_unknown": ("tenant-unknown", "The tenant that the token names is not known here; an operator adds it."),
     "tenant_suspended": ("tenant-suspended", "The tenant is suspended; only the operator can change that."),

@@ -16,14 +16,16 @@ from inferq.settings import Settings, environment_for
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def until(condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> object:
-    """Wait for a condition; its value is returned."""
+def until(condition: Callable[[], object], seconds: float = 30.0, what: str | Callable[[], str] = "") -> object:
+    """Wait for a condition; its value is returned. ``what`` it is, or what to say of it when it has not come."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what or condition}"
+        if time.monotonic() > deadline:
+            said = what() if callable(what) else what
+            raise AssertionError(f"not within {seconds} s: {said or condition}")
         time.sleep(0.02)
 
 

@@ -5,7 +5,6 @@ import itertools
 import json
 import random
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -311,10 +310,11 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
 
 
 def the_next_worker_has(service: Service, job: str, attempt: int) -> None:
-    begun = time.monotonic()
-    while (found := service.job(job))["attempt"] != attempt:
-        assert time.monotonic() < begun + 30, f"{found}\n{service.worker.output()[-5000:]}"
-        time.sleep(0.05)
+    until(
+        lambda: service.job(job)["attempt"] == attempt,
+        30,
+        lambda: f"attempt {attempt}: {service.job(job)}\n{service.worker.output()[-5000:]}",
+    )
 
 
 def core_of(engine: list[psutil.Process]) -> psutil.Process:
