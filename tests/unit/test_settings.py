@@ -34,6 +34,7 @@ def test_env_example_names_every_setting_with_its_default(monkeypatch: pytest.Mo
         ("API_PORT", "70000"),
         ("BOOTSTRAP_API_KEY", "hunter2"),
         ("DRAIN_GRACE", "-1"),
+        ("STREAM_HEARTBEAT", "31"),
         ("WEBHOOK_PORTS", "https"),
         ("WEBHOOK_PORTS", "443,70000"),
         ("WEBHOOK_RETRIES", "5,soon"),
