@@ -32,7 +32,7 @@ from bench.day.pictures import draw_day
 from bench.day.plays import play
 from bench.machine import describe_machine
 from bench.processes import Children, children
-from bench.stack import engine_settings
+from bench.stack import DEMO, engine_settings
 from deploy.local.child import ROOT
 
 app = typer.Typer(add_completion=False)
@@ -75,13 +75,16 @@ def main(
     seed: Annotated[int, typer.Option(help="Of the simulated day and the mixed load.")] = 1,
     users: Annotated[int, typer.Option(min=1, max=500, help="Clients of the mixed load.")] = mixed.USERS,
     engine: Annotated[str, typer.Option(help="vllm, or simulated: then figures say nothing of an engine.")] = "vllm",
+    model: Annotated[
+        str, typer.Option(help="Model of throughput, spike, webhooks and streaming: a name or directory.")
+    ] = DEMO,
     out: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / "bench-results",
     pictures: Annotated[Path | None, typer.Option(help="Where plots go; beside the JSON when not given.")] = None,
 ) -> None:
     """Measure inferq beside others in one run and say on which machine."""
     if engine not in ENGINES:
         raise typer.BadParameter(f"--engine is {' or '.join(ENGINES)}, not {engine}")
-    behind = engine_settings(engine)
+    behind = engine_settings(engine, model)
     found: dict[str, Any] = {"machine": describe_machine(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
     tables.console.print(" · ".join(f"{name} {value}" for name, value in found["machine"].items()))
     out.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ def describe_machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": f"{memory:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
+        **({"gpu": ", ".join(cards)} if (cards := _gpus()) else {}),
         "python": platform.python_version(),
         **{
             name: found
@@ -32,6 +33,18 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def _gpus() -> list[str]:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no binding, no driver: no GPU
+        return []
+    return [
+        pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(one)) for one in range(pynvml.nvmlDeviceGetCount())
+    ]
 
 
 def _version(package: str) -> str:

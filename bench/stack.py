@@ -17,6 +17,8 @@ from inferq.settings import Settings, environment_for
 
 #: Seconds a process may take to start.
 START_S = 180.0
+#: The model where none is named.
+DEMO = "models/demo-mistral"
 #: The key all measured requests carry.
 API_KEY = "iq_bench_notasecret"
 
@@ -43,9 +45,9 @@ def make_settings(model: str, **changes: Any) -> Settings:
     return Settings(_env_file=None, **values)
 
 
-def engine_settings(engine: str) -> dict[str, Any]:
-    """Return what makes all of inferq run on ``engine``; a simulated one takes a millisecond for a token."""
-    return {"engine": engine} | ({"simulated_step": 0.001} if engine == "simulated" else {})
+def engine_settings(engine: str, model: str = DEMO) -> dict[str, Any]:
+    """Return what makes all of inferq run ``model`` on ``engine``; a simulated one takes a millisecond for a token."""
+    return {"engine": engine, "model_name": model} | ({"simulated_step": 0.001} if engine == "simulated" else {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,10 @@ from bench.contestants import Contestant, Direct, Inferq, Naive, VllmServer
 from bench.load import Load, median, percentile
 from bench.processes import Children
 from bench.prompts import job_bodies
-from bench.stack import make_settings
+from bench.stack import DEMO, make_settings
 
-#: The model of all contestants.
-MODEL = "models/demo-mistral"
+#: Share of a GPU that all contestants take together: those who rest keep their part of its memory.
+GPU_SHARE = 0.85
 #: Jobs of one measurement, by the number of clients: a few seconds each.
 JOBS = {1: 8, 16: 128, 64: 768}
 #: The naive worker does one task after the other; more of them would only take longer.
@@ -40,12 +40,11 @@ def measure_throughput(
     children: Children, rounds: int, clients: Sequence[int], only: Sequence[str], engine: Mapping[str, Any]
 ) -> list[Row]:
     """Start all contestants, warm them up, and measure them in turns; those who wait their turn are stopped."""
-    settings = make_settings(MODEL, **engine)
     kinds: tuple[type[Contestant], ...] = (Inferq, VllmServer, Direct, Naive)
+    chosen = [kind for kind in kinds if not only or kind.name in only]
+    settings = make_settings(DEMO, gpu_memory_util=GPU_SHARE / max(1, len(chosen)), **engine)
     contestants: list[Contestant] = []
-    for kind in kinds:
-        if only and kind.name not in only:
-            continue
+    for kind in chosen:
         contestants.append(kind(children, settings))
         contestants[-1].rest()
     bodies = job_bodies(settings.public_model)
