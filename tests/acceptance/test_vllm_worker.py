@@ -272,7 +272,6 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
     gone_within(5, engine, "no engine process survives its worker")
 
     service.worker = service.processes.worker()
-    service.ready()
     the_next_worker_has(service, job, 2)
     strikes = service.strikes(job)
     engine = engine_processes(service.worker)
@@ -283,7 +282,6 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
     assert service.strikes(job) == strikes + 1, "it may have been the cause"
 
     service.worker = service.processes.worker()
-    service.ready()
     the_next_worker_has(service, job, 3)
     engine = engine_processes(service.worker)
     service.worker.signal(signal.SIGTERM)
@@ -293,7 +291,6 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
     assert service.strikes(job) == strikes + 1, "handing back is no fault of the run"
 
     service.worker = service.processes.worker(engine_hang=3.0)
-    service.ready()
     the_next_worker_has(service, job, 4)
     body = service.ended(job, 120)
     assert body["status"] == "completed"
@@ -310,11 +307,13 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
 
 
 def the_next_worker_has(service: Service, job: str, attempt: int) -> None:
+    """Wait until it is warm and runs the job: /readyz would say so of the one before it, for as long as its lease."""
     until(
-        lambda: service.job(job)["attempt"] == attempt,
-        30,
+        lambda: service.job(job)["attempt"] == attempt or not service.worker.alive(),
+        START_S,
         lambda: f"attempt {attempt}: {service.job(job)}\n{service.worker.output()[-5000:]}",
     )
+    assert service.worker.alive(), service.worker.output()[-3000:]
 
 
 def core_of(engine: list[psutil.Process]) -> psutil.Process:
