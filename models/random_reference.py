@@ -59,7 +59,9 @@ def random_weights(config: dict[str, Any], device: str) -> dict[str, torch.Tenso
     def norm() -> torch.Tensor:
         return torch.ones(hidden, dtype=torch.float16)
 
-    weights = {"model.embed_tokens.weight": words(), "lm_head.weight": words(), "model.norm.weight": norm()}
+    weights = {"model.embed_tokens.weight": words(), "model.norm.weight": norm()}
+    if not config["tie_word_embeddings"]:
+        weights["lm_head.weight"] = words()
     for number in range(config["num_hidden_layers"]):
         layer = f"model.layers.{number}"
         weights |= {f"{layer}.input_layernorm.weight": norm(), f"{layer}.post_attention_layernorm.weight": norm()}
