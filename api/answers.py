@@ -277,6 +277,45 @@ class ReadyBody(TypedDict):
     engines: list[EngineBody]
 
 
+class ToldJob(TypedDict):
+    """A job as its webhook tells of it."""
+
+    id: str
+    status: JobStatus
+    model: str
+    attempt: Count
+    created_at: Instant
+    started_at: Instant | None
+    completed_at: Instant | None
+    error: ErrorBody | None
+    usage: UsageBody | None
+    output: Annotated[OutputBody | None, Field(description="If asked for, and the whole stays below 20,000 bytes.")]
+    metadata: Annotated[dict[str, str] | None, Field(description="Null where the whole would have 20,000 bytes.")]
+    urls: JobUrls
+
+
+class ToldBody(TypedDict):
+    """An event of a job."""
+
+    type: Literal["job.started", "job.completed", "job.failed", "job.cancelled", "job.expired"]
+    timestamp: Annotated[Instant, Field(description="When it happened.")]
+    data: ToldJob
+
+
+class PingData(TypedDict):
+    """What is told of no job."""
+
+    id: Annotated[str, Field(description="As `webhook-id`.")]
+
+
+class PingBody(TypedDict):
+    """A test event."""
+
+    type: Literal["ping"]
+    timestamp: Instant
+    data: PingData
+
+
 class FieldError(TypedDict):
     """A field, and what would be right."""
 

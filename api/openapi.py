@@ -133,6 +133,25 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 
+#: Headers of what receivers are sent (Standard Webhooks 1.0).
+_TOLD_HEADERS: Final = (
+    _parameter("header", "webhook-id", "The same however often it is told: act on it once.", type="string"),
+    _parameter("header", "webhook-timestamp", "When it was signed, in seconds since 1970.", type="string"),
+    _parameter(
+        "header", "webhook-signature", "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; one for each secret.",
+        type="string",
+    ),
+    _parameter("header", "X-Request-ID", "Of the call that submitted the job, or sent the test event.", type="string"),
+)  # fmt: skip
+#: What a receiver's answer brings about.
+_RECEIVED: Final = {
+    "2XX": {"description": "Received. Within WEBHOOK_TIMEOUT, 15 s where the operator has set nothing else."},
+    "410": {
+        "description": "Nothing more, please: the address is disabled for the tenant until it answers a test event."
+    },
+    "default": {"description": "Not received, as with no answer at all: another attempt later, ten in three days."},
+}
+
 
 @cache
 def document() -> dict[str, Any]:
@@ -179,6 +198,8 @@ def _models() -> dict[str, tuple[Any, Any]]:
             for body in (answer.body, *answer.instead.values()):
                 if body is not None:
                     found[str(body)] = ("serialization", body)
+        if operation.tells:
+            found[str(operation.tells[1])] = ("serialization", operation.tells[1])
     return found
 
 
@@ -204,7 +225,19 @@ def _operation(path: str, operation: Operation, shapes: Mapping[str, Any]) -> di
         examples = {name: {"value": dict(example)} for name, example in operation.examples.items()}
         content = {"schema": shapes[operation.body.__name__], "examples": examples}
         said["requestBody"] = {"required": True, "content": {"application/json": content}}
+    if operation.tells:
+        said["callbacks"] = {"webhook": _callback(*operation.tells, shapes)}
     return said
+
+
+def _callback(pointer: str, body: Any, shapes: Mapping[str, Any]) -> dict[str, Any]:
+    told = {
+        "summary": "What the receiver is sent",
+        "parameters": [{**header, "required": header["name"] != "X-Request-ID"} for header in _TOLD_HEADERS],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": shapes[str(body)]}}},
+        "responses": _RECEIVED,
+    }
+    return {f"{{$request.body#{pointer}}}": {"post": told}}
 
 
 def _responses(

@@ -18,10 +18,12 @@ from api.answers import (
     JobBody,
     JobList,
     ModelList,
+    PingBody,
     QueueBody,
     ReadyBody,
     SecretBody,
     TenantUsageBody,
+    ToldBody,
 )
 from api.examples import CHAT, DATED, JOB, JSON_ANSWER, PLAIN, QUEUED, TOLD
 from api.schemas import InferRequest, JobRequest, PingRequest, RotateRequest
@@ -62,6 +64,8 @@ class Operation:
     open_to: str = "callers"
     #: Routes that go on from an answer with a job.
     leads_to: tuple[str, ...] = ()
+    #: What is sent to an address in the body: where in the body it stands, as a JSON pointer, and the payload's shape.
+    tells: tuple[str, Any] | None = None
     detail: str = ""
 
 
@@ -119,6 +123,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
             504: ("not-cached",),
         },
         leads_to=_JOB_ROUTES,
+        tells=("/webhook/url", ToldBody),
     ),
     "GET /v1/jobs": Operation(
         name="listJobs", tag="jobs", summary="List jobs, newest first, without outputs",
@@ -201,6 +206,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "POST /v1/webhooks/test": Operation(
         name="testWebhook", tag="webhooks", summary="Send a test event",
         body=PingRequest, examples={"an address": {"url": "https://example.com/webhooks/inferq"}},
+        tells=("/url", PingBody),
         answers={
             200: Answer(means="How it went.", body=DeliveryBody),
             202: Answer(means="Not known yet; ask at `urls.self`.", body=DeliveryBody),
