@@ -141,7 +141,7 @@ def main(
         return {"cost": asdict(cost), "first_tokens": [asdict(row) for row in rows]}
 
     def measure_waiters(started: Children) -> Any:
-        rows = waiters.measure_waiters(started, held_open)
+        rows = waiters.measure_waiters(started, held_open, min(waiters.SUBMITS, requests))
         tables.print_waiters(rows)
         return [asdict(row) for row in rows]
 

@@ -48,7 +48,7 @@ def measure_latency(children: Children, rounds: int, requests: int = HITS) -> li
     start_api(children, settings)
     bare = settings.model_copy(update={"api_port": free_port()})
     busy = settings.model_copy(update={"redis_url": f"redis://127.0.0.1:{free_port()}", "api_port": free_port()})
-    busy = busy.model_copy(update={"cache_redis_url": busy.redis_url, "simulated_step": 10.0})
+    busy = busy.model_copy(update={"cache_redis_url": busy.redis_url, "simulated_step": 10.0, "drain_grace": 1.0})
     start_api(children, bare, app="bench.bare_view:create_app()", name="bare")
     url, bare_url = f"http://127.0.0.1:{settings.api_port}/v1/jobs", f"http://127.0.0.1:{bare.api_port}/bare"
     waiting = min(WAITING, requests)

@@ -43,7 +43,7 @@ class Row:
         return self.submit_held_p99_ms / self.submit_p99_ms
 
 
-def measure_waiters(children: Children, waiters: int = WAITERS) -> list[Row]:
+def measure_waiters(children: Children, waiters: int = WAITERS, submits: int = SUBMITS) -> list[Row]:
     """Measure each worker class with an API and a Redis of its own; no engine runs, jobs are cancelled to end them."""
     rows = []
     for name, options in CLASSES.items():
@@ -52,24 +52,24 @@ def measure_waiters(children: Children, waiters: int = WAITERS) -> list[Row]:
         api = start_api(children, settings, name=f"api-{name}", options=options)
         url = f"http://127.0.0.1:{settings.api_port}/v1/jobs"
         before = rss_mib(api)
-        rows.append(asyncio.run(_measure(name, url, waiters, before, lambda api=api: rss_mib(api))))
+        rows.append(asyncio.run(_measure(name, url, waiters, submits, before, lambda api=api: rss_mib(api))))
         api.stop(5)
         redis.stop(5)
     return rows
 
 
-async def _measure(name: str, url: str, waiters: int, before: float, rss: Any) -> Row:
+async def _measure(name: str, url: str, waiters: int, submits: int, before: float, rss: Any) -> Row:
     timeout = aiohttp.ClientTimeout(total=120)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=_HEADERS, timeout=timeout, connector=connector) as session:
         jobs = [await _submit(session, url, number) for number in range(waiters)]
-        alone = await _submits(session, url, waiters)
+        alone = await _submits(session, url, range(waiters, waiters + submits))
         ways = (_poll, _follow, _listen)
         polls = [asyncio.create_task(ways[place % 3](session, f"{url}/{job}")) for place, job in enumerate(jobs)]
-        await asyncio.sleep(5)  # all of them have arrived and wait
+        await asyncio.sleep(1 + waiters / 250)  # all of them have arrived and wait
         held = sum(not poll.done() for poll in polls)
         grown = rss() - before
-        crowded = await _submits(session, url, 2 * waiters)
+        crowded = await _submits(session, url, range(waiters + submits, waiters + 2 * submits))
         began = time.perf_counter()
         for job in jobs:
             async with session.post(f"{url}/{job}/cancel") as response:
@@ -96,9 +96,9 @@ async def _submit(session: aiohttp.ClientSession, url: str, number: int) -> str:
         return str((await response.json())["id"])
 
 
-async def _submits(session: aiohttp.ClientSession, url: str, start: int) -> list[float]:
+async def _submits(session: aiohttp.ClientSession, url: str, numbers: range) -> list[float]:
     found = []
-    for number in range(start, start + SUBMITS):
+    for number in numbers:
         began = time.perf_counter()
         await _submit(session, url, number)
         found.append(time.perf_counter() - began)

@@ -17,8 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def until(condition: Callable[[], object], seconds: float = 30.0, what: str | Callable[[], str] = "") -> object:
-    """Wait for a condition; its value is returned. ``what`` it is, or what to say of it when it has not come."""
-    deadline = time.monotonic() + seconds
+    """Wait for a condition; its value is returned. ``what`` it is, or what to say of it when it has not come.
+
+    What has not come at once is looked for less often, or the looking would slow what is waited for.
+    """
+    began = time.monotonic()
+    deadline = began + seconds
     while True:
         value = condition()
         if value:
@@ -26,7 +30,7 @@ def until(condition: Callable[[], object], seconds: float = 30.0, what: str | Ca
         if time.monotonic() > deadline:
             said = what() if callable(what) else what
             raise AssertionError(f"not within {seconds} s: {said or condition}")
-        time.sleep(0.02)
+        time.sleep(min(0.1, max(0.02, (time.monotonic() - began) / 50)))
 
 
 class Process:

@@ -271,27 +271,18 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
     service.worker.signal(signal.SIGKILL)
     gone_within(5, engine, "no engine process survives its worker")
 
-    service.worker = service.processes.worker()
+    service.worker = service.processes.worker(engine_hang=3.0)
     the_next_worker_has(service, job, 2)
     strikes = service.strikes(job)
     engine = engine_processes(service.worker)
-    core_of(engine).kill()
-    assert service.worker.wait(30) == 70, "a worker whose engine died says so to its supervisor"
-    gone_within(5, engine, "no engine process is left after the engine died")
+    core_of(engine).suspend()
+    assert service.worker.wait(30) == 70, "an engine that hangs is ended like one that died"
+    gone_within(5, engine, "no engine process is left after the engine hung")
     assert service.job(job)["status"] == "queued"
     assert service.strikes(job) == strikes + 1, "it may have been the cause"
 
     service.worker = service.processes.worker()
     the_next_worker_has(service, job, 3)
-    engine = engine_processes(service.worker)
-    service.worker.signal(signal.SIGTERM)
-    assert service.worker.wait(40) == 0
-    gone_within(5, engine, "no engine process is left after a graceful end")
-    assert service.job(job)["status"] == "queued", "what did not finish within the grace was handed back"
-    assert service.strikes(job) == strikes + 1, "handing back is no fault of the run"
-
-    service.worker = service.processes.worker(engine_hang=3.0)
-    the_next_worker_has(service, job, 4)
     body = service.ended(job, 120)
     assert body["status"] == "completed"
     assert body["usage"]["completion_tokens"] > 0
@@ -299,11 +290,20 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
     job = service.submit("Once upon another time", **LONG)
     service.running(job)
     engine = engine_processes(service.worker)
-    core_of(engine).suspend()
-    assert service.worker.wait(30) == 70, "an engine that hangs is ended like one that died"
-    gone_within(5, engine, "no engine process is left after the engine hung")
+    core_of(engine).kill()
+    assert service.worker.wait(30) == 70, "a worker whose engine died says so to its supervisor"
+    gone_within(5, engine, "no engine process is left after the engine died")
     assert service.job(job)["status"] == "queued"
     assert service.strikes(job) == 1
+
+    service.worker = service.processes.worker()
+    the_next_worker_has(service, job, 2)
+    engine = engine_processes(service.worker)
+    service.worker.signal(signal.SIGTERM)
+    assert service.worker.wait(40) == 0
+    gone_within(5, engine, "no engine process is left after a graceful end")
+    assert service.job(job)["status"] == "queued", "what did not finish within the grace was handed back"
+    assert service.strikes(job) == 1, "handing back is no fault of the run"
 
 
 def the_next_worker_has(service: Service, job: str, attempt: int) -> None:
