@@ -283,6 +283,15 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
 
     service.worker = service.processes.worker()
     the_next_worker_has(service, job, 3)
+    engine = engine_processes(service.worker)
+    service.worker.signal(signal.SIGTERM)
+    assert service.worker.wait(40) == 0
+    gone_within(5, engine, "no engine process is left after a graceful end")
+    assert service.job(job)["status"] == "queued", "what did not finish within the grace was handed back"
+    assert service.strikes(job) == strikes + 1, "handing back is no fault of the run"
+
+    service.worker = service.processes.worker()
+    the_next_worker_has(service, job, 4)
     body = service.ended(job, 120)
     assert body["status"] == "completed"
     assert body["usage"]["completion_tokens"] > 0
@@ -295,15 +304,6 @@ def test_killed_workers_lose_nothing_and_leave_no_engine(service: Service) -> No
     gone_within(5, engine, "no engine process is left after the engine died")
     assert service.job(job)["status"] == "queued"
     assert service.strikes(job) == 1
-
-    service.worker = service.processes.worker()
-    the_next_worker_has(service, job, 2)
-    engine = engine_processes(service.worker)
-    service.worker.signal(signal.SIGTERM)
-    assert service.worker.wait(40) == 0
-    gone_within(5, engine, "no engine process is left after a graceful end")
-    assert service.job(job)["status"] == "queued", "what did not finish within the grace was handed back"
-    assert service.strikes(job) == 1, "handing back is no fault of the run"
 
 
 def the_next_worker_has(service: Service, job: str, attempt: int) -> None:
