@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from workers.gpu import find_gpus
+
 
 def describe_machine() -> dict[str, str]:
     """Return processor, cores, memory, system and the versions that matter."""
@@ -16,7 +18,7 @@ def describe_machine() -> dict[str, str]:
         "cores": str(os.cpu_count()),
         "memory": f"{memory:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
-        **({"gpu": ", ".join(cards)} if (cards := _gpus()) else {}),
+        **({"gpu": ", ".join(gpus.names())} if (gpus := find_gpus()) else {}),
         "python": platform.python_version(),
         **{
             name: found
@@ -33,18 +35,6 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def _gpus() -> list[str]:
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # no binding, no driver: no GPU
-        return []
-    return [
-        pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(one)) for one in range(pynvml.nvmlDeviceGetCount())
-    ]
 
 
 def _version(package: str) -> str:

@@ -28,6 +28,11 @@ class GpuCollector(Collector):
         """``library``: pynvml, initialized."""
         self._library = library
 
+    def names(self) -> list[str]:
+        """Return what the cards are called, by index."""
+        n = self._library
+        return [n.nvmlDeviceGetName(n.nvmlDeviceGetHandleByIndex(index)) for index in range(n.nvmlDeviceGetCount())]
+
     def collect(self) -> Iterator[Metric]:
         """Yield all families, with a series for each GPU, which is called by its index."""
         n = self._library

@@ -14,6 +14,7 @@ from workers.gpu import find_gpus
 
 #: Two cards; the second does not tell its power.
 DRIVER = """
+#include <string.h>
 typedef struct { unsigned int gpu, memory; } utilization;
 typedef struct { unsigned long long total, free, used; } memory;
 static int cards[2] = {0, 1};
@@ -21,17 +22,20 @@ int nvmlInitWithFlags(unsigned int flags) { return 0; }
 const char *nvmlErrorString(int error) { return "not supported"; }
 int nvmlDeviceGetCount_v2(unsigned int *count) { *count = 2; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **card) { *card = &cards[index]; return 0; }
+int nvmlDeviceGetName(int *card, char *name, unsigned int length) { strncpy(name, "Tesla T4", length); return 0; }
 int nvmlDeviceGetUtilizationRates(int *card, utilization *said) { said->gpu = 80 + *card; said->memory = 9; return 0; }
 int nvmlDeviceGetMemoryInfo(int *card, memory *said) { said->total = 16ull << 30; said->used = 13ull << 30; return 0; }
 int nvmlDeviceGetTemperature(int *card, int kind, unsigned int *said) { *said = 70 + *card + 1000 * kind; return 0; }
 int nvmlDeviceGetPowerUsage(int *card, unsigned int *milliwatts) { *milliwatts = 64500; return *card ? 3 : 0; }
 """
 ASK = """
+import sys
 from prometheus_client import CollectorRegistry, generate_latest
 from workers.gpu import find_gpus
 registry = CollectorRegistry()
 registry.register(find_gpus())
 print(generate_latest(registry).decode())
+print(*find_gpus().names(), sep=", ", file=sys.stderr)
 """
 
 
@@ -50,6 +54,7 @@ def test_each_card_is_told_in_base_units(tmp_path: Path) -> None:
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
+    assert done.stderr == "Tesla T4, Tesla T4\n"
     found = {
         (sample.name.removeprefix("inferq_gpu_"), sample.labels["gpu"]): sample.value
         for family in text_string_to_metric_families(done.stdout)
