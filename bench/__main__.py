@@ -85,7 +85,8 @@ def main(
     if engine not in ENGINES:
         raise typer.BadParameter(f"--engine is {' or '.join(ENGINES)}, not {engine}")
     behind = engine_settings(engine, model)
-    found: dict[str, Any] = {"machine": describe_machine(), "at": datetime.now(UTC).isoformat(timespec="seconds")}
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    found: dict[str, Any] = {"machine": describe_machine(), "engine": engine, "model": model, "at": at}
     tables.console.print(" · ".join(f"{name} {value}" for name, value in found["machine"].items()))
     out.mkdir(parents=True, exist_ok=True)
     calibration = out / "simulated-timing.json"
