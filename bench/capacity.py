@@ -70,7 +70,7 @@ class OneRedis:
 
     def __init__(self, children: Children, jobs: int) -> None:
         self._count = jobs
-        settings = make_settings("models/demo-mistral", engine="simulated")
+        settings = make_settings(engine="simulated")
         start_redis(children, settings)
         self.redis: Redis = job_redis(settings)
         scripts = Scripts(self.redis)

@@ -55,9 +55,7 @@ class Share:
 
 def measure_fairness(children: Children, seconds: float = PHASE_S) -> tuple[Noise, list[Share]]:
     """Measure both on one stack."""
-    settings = make_settings(
-        "models/demo-mistral", engine="simulated", simulated_timing="t4-mistral-7b-awq", max_num_seqs=16
-    )
+    settings = make_settings(engine="simulated", simulated_timing="t4-mistral-7b-awq", max_num_seqs=16)
     stack = start_stack(children, settings)
     prompts = count()
 

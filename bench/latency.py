@@ -43,7 +43,7 @@ class Row:
 
 def measure_latency(children: Children, rounds: int, requests: int = HITS) -> list[Row]:
     """Measure cache hit, bare view and submit in turns; an engine fills the cache and is gone before."""
-    settings = make_settings("models/demo-mistral", engine="simulated", simulated_step=0.001)
+    settings = make_settings(engine="simulated", simulated_step=0.001)
     start_redis(children, settings)
     start_api(children, settings)
     bare = settings.model_copy(update={"api_port": free_port()})

@@ -50,7 +50,6 @@ class Scrape:
 def measure_metrics(children: Children, rounds: int, requests: int = SUBMITS) -> tuple[Cost, list[Scrape]]:
     """Submit to an API with and to one without metrics, in turns; then scrape under load."""
     settings = make_settings(
-        "models/demo-mistral",
         engine="simulated",
         simulated_step=0.001,
         max_queue_depth=10_000_000,

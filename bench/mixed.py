@@ -77,7 +77,6 @@ def measure_mixed(children: Children, users: int, seconds: float, seed: int) -> 
     """Run Locust against a stack with the simulated engine. ``seed``: of its dice; what comes when is the machine's."""
     locust = find_locust()
     settings = make_settings(
-        "models/demo-mistral",
         engine="simulated",
         simulated_step=STEP_S,
         max_num_seqs=SLOTS,

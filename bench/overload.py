@@ -43,7 +43,7 @@ class Overload:
 
 def measure_overload(children: Children, seconds: float = SECONDS) -> Overload:
     """Measure on a stack with the simulated engine."""
-    settings = make_settings("models/demo-mistral", engine="simulated", simulated_step=STEP_S, max_num_seqs=SLOTS)
+    settings = make_settings(engine="simulated", simulated_step=STEP_S, max_num_seqs=SLOTS)
     stack = start_stack(children, settings)
     with tenants_of(settings) as (ring, _, _redis):
         keys = [ring.create(f"tenant-{number}") for number in range(KEYS)]

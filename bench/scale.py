@@ -48,7 +48,7 @@ class Filled:
     """A Redis of its own with so many jobs waiting, and the operations on it."""
 
     def __init__(self, children: Children, depth: int) -> None:
-        settings = make_settings("models/demo-mistral", engine="simulated")
+        settings = make_settings(engine="simulated")
         start_redis(children, settings, name=f"redis-{depth}", durable=False)
         self.redis: Redis = job_redis(settings)
         self.depth = depth

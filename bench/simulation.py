@@ -50,7 +50,7 @@ def measure_simulation(children: Children, rounds: int, calibration: Path) -> tu
 
     In turns: the machine's own speed drifts, and must not do so between calibrating and predicting.
     """
-    direct = Direct(children, make_settings("models/demo-mistral"))
+    direct = Direct(children, make_settings())
     numbers = count()
     _run(direct, Load(clients=16, requests=64, characters=40, tokens=64), numbers)  # warm up
     taken: dict[tuple[int, int, int, int], list[float]] = {load: [] for load in (*CALIBRATION, *PREDICTED)}

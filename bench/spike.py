@@ -15,7 +15,7 @@ from bench.contestants import Inferq, VllmServer
 from bench.load import percentile
 from bench.processes import Children
 from bench.prompts import job_bodies
-from bench.stack import DEMO, make_settings
+from bench.stack import make_settings
 
 #: Requests of the burst, and the keys that send them.
 BURST = 10_000
@@ -68,7 +68,7 @@ class _Found:
 
 def measure_spike(children: Children, burst: int, only: Sequence[str], engine: Mapping[str, Any]) -> list[Row]:
     """Send the burst to one service after the other; each is stopped once it has been measured."""
-    settings = make_settings(DEMO, **engine)
+    settings = make_settings(**engine)
     bodies = list(islice(job_bodies(settings.public_model), burst))
     rows = []
     if not only or Inferq.name in only:

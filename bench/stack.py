@@ -23,12 +23,12 @@ DEMO = "models/demo-mistral"
 API_KEY = "iq_bench_notasecret"
 
 
-def make_settings(model: str, **changes: Any) -> Settings:
+def make_settings(**changes: Any) -> Settings:
     """Return the settings all contestants share; limits are out of the way, everything else is as shipped."""
     values: dict[str, Any] = {
         "redis_url": f"redis://127.0.0.1:{free_port()}",
         "cache_redis_url": "",
-        "model_name": model,
+        "model_name": DEMO,
         "engine": "vllm",
         "max_model_len": 1024,
         "max_num_seqs": 64,

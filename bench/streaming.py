@@ -15,7 +15,7 @@ from bench.contestants import Inferq
 from bench.load import Failed, Load, closed_loop, median, percentile
 from bench.processes import Children
 from bench.prompts import job_bodies
-from bench.stack import API_KEY, DEMO, make_settings
+from bench.stack import API_KEY, make_settings
 
 #: Clients of the throughput, and jobs of one round for each.
 CLIENTS, JOBS_EACH = 64, 8
@@ -57,7 +57,7 @@ def measure_streaming(
     children: Children, rounds: int, clients: int, engine: Mapping[str, Any]
 ) -> tuple[Cost, list[FirstToken]]:
     """Measure both on one stack."""
-    settings = make_settings(DEMO, **engine)
+    settings = make_settings(**engine)
     inferq = Inferq(children, settings)
     return asyncio.run(_measure(f"{inferq.stack.url}/v1/jobs", job_bodies(settings.public_model), rounds, clients))
 

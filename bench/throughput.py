@@ -10,7 +10,7 @@ from bench.contestants import Contestant, Direct, Inferq, Naive, VllmServer
 from bench.load import Load, median, percentile
 from bench.processes import Children
 from bench.prompts import job_bodies
-from bench.stack import DEMO, make_settings
+from bench.stack import make_settings
 
 #: Share of a GPU that all contestants take together: those who rest keep their part of its memory.
 GPU_SHARE = 0.85
@@ -42,7 +42,7 @@ def measure_throughput(
     """Start all contestants, warm them up, and measure them in turns; those who wait their turn are stopped."""
     kinds: tuple[type[Contestant], ...] = (Inferq, VllmServer, Direct, Naive)
     chosen = [kind for kind in kinds if not only or kind.name in only]
-    settings = make_settings(DEMO, gpu_memory_util=GPU_SHARE / max(1, len(chosen)), **engine)
+    settings = make_settings(gpu_memory_util=GPU_SHARE / max(1, len(chosen)), **engine)
     contestants: list[Contestant] = []
     for kind in chosen:
         contestants.append(kind(children, settings))

@@ -47,7 +47,7 @@ def measure_waiters(children: Children, waiters: int = WAITERS, submits: int = S
     """Measure each worker class with an API and a Redis of its own; no engine runs, jobs are cancelled to end them."""
     rows = []
     for name, options in CLASSES.items():
-        settings = make_settings("models/demo-mistral", engine="simulated")
+        settings = make_settings(engine="simulated")
         redis = start_redis(children, settings, name=f"redis-{name}")
         api = start_api(children, settings, name=f"api-{name}", options=options)
         url = f"http://127.0.0.1:{settings.api_port}/v1/jobs"

@@ -16,7 +16,7 @@ from bench.load import Load, closed_loop, median, percentile
 from bench.processes import Children
 from bench.prompts import job_bodies
 from bench.receivers import Receivers
-from bench.stack import API_KEY, DEMO, make_settings
+from bench.stack import API_KEY, make_settings
 from inferq.webhook_secrets import new_secret
 
 #: Addresses of the loopback network, each a receiver of its own; every other one hangs.
@@ -59,7 +59,7 @@ def measure_webhooks(
 ) -> tuple[Timing, list[Throughput]]:
     """Measure both on one stack."""
     secret = new_secret()
-    settings = make_settings(DEMO, webhook_allowed_hosts=",".join(HOSTS), bootstrap_webhook_secret=secret, **engine)
+    settings = make_settings(webhook_allowed_hosts=",".join(HOSTS), bootstrap_webhook_secret=secret, **engine)
     inferq = Inferq(children, settings)
     keeper = psutil.Process(inferq.processes["keeper"].process.pid)
     bodies = job_bodies(settings.public_model)
